@@ -1,0 +1,45 @@
+# What can be done from main; `make` alone lists it. Set PYTHON to use another Python than python3.
+
+PYTHON ?= python3
+MODELS := $(notdir $(wildcard models/*))
+VENV := .venv/bin/python
+
+.PHONY: help branches test lint figures $(MODELS)
+.NOTPARALLEL:
+
+help:
+	@echo "make <Name>      set up, check out the branch of a model and train it: $(MODELS)"
+	@echo "make branches    cut or update the branches, one a model, from main"
+	@echo "make test        run all tests"
+	@echo "make lint        check the style of the code"
+	@echo "make figures     copy the pictures of finished runs into models/<Name>/figures/"
+
+# Both install into .venv only what is not there yet, and touch no network when nothing has changed.
+install = @test -x .venv/bin/pip || $(PYTHON) -m venv .venv; \
+	cmp -s $(1) .venv/$(notdir $(1)) || { $(VENV) -m pip install -r $(1) && cp $(1) .venv/; }
+
+.PHONY: setup setup-dev
+setup:
+	$(call install,every_branch/requirements.txt)
+setup-dev: setup
+	$(call install,requirements-dev.txt)
+
+branches:
+	@$(PYTHON) branches.py
+
+# branches.py exits with 1 where it left a branch with someone's own commits alone.
+$(MODELS):
+	@$(PYTHON) branches.py || test $$? -eq 1
+	@$(MAKE) --no-print-directory setup
+	@advice="$$($(VENV) branches.py --after $@)" && git checkout $@ -- && \
+		$(VENV) train.py && echo "$$advice"
+
+test: setup-dev
+	$(VENV) -m pytest
+
+lint: setup-dev
+	$(VENV) -m ruff check
+	$(VENV) -m ruff format --check
+
+figures: setup
+	$(VENV) figures.py

@@ -1,0 +1,138 @@
+"""What a run shows: its pictures as PNG files, and the table of a network's layers.
+
+No function opens a window, so that everything works on a machine without a screen.
+"""
+
+import torch
+from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def learning_curves(path, history, title):
+    """Loss and accuracy by epoch. history: one dict an epoch, as in history.csv."""
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+        for part, style in (("train", "--"), ("validation", "-")):
+            values = [row[f"{part}_{quantity}"] for row in history]
+            axes.plot(epochs, values, style, marker=".", label=part)
+        axes.set(xlabel="epoch", title=quantity)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def predictions(path, images, labels, predicted, classes, columns=10):
+    """A grid of images with the predicted class; a wrong one in red, with the true class below."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns, 1.55 * rows), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, image, label, guess in zip(figure.axes, images, labels, predicted):
+        low, high = image.min(), image.max()
+        picture = ((image - low) / (high - low).clamp(min=1e-6)).permute(1, 2, 0)
+        axes.imshow(picture, cmap="gray_r")
+        right = label == guess
+        text = classes[guess] if right else f"✗ {classes[guess]}\n({classes[label]})"
+        axes.set_title(text, fontsize=8, color="black" if right else "tab:red")
+    wrong = int((labels != predicted).sum())
+    figure.suptitle(f"The first {len(images)} test images: {wrong} wrong, in red (true class)")
+    figure.savefig(path, format="png", dpi=90)
+
+
+def confusion_matrix(path, matrix, classes):
+    """Counts [true class, predicted class], shaded by the share of the true class."""
+    matrix = matrix.float()
+    share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    side = 2.5 + 0.42 * min(len(classes), 30)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test images")
+    if len(classes) <= 30:
+        axes.set_xticks(range(len(classes)), classes, rotation=90)
+        axes.set_yticks(range(len(classes)), classes)
+        for i, j in matrix.nonzero().tolist():
+            color = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", size=7, color=color)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def filters(path, weight, title):
+    """The kernels [K, C, H, W] of a convolution: in colour if C is 3, else its first input map."""
+    count, channels = weight.shape[:2]
+    columns = min(count, 16)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(max(0.8 * columns, 4), 0.8 * rows + 0.5), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.axis("off")
+    limit = weight.abs().max()
+    for axes, kernel in zip(figure.axes, weight):
+        if channels == 3:
+            axes.imshow((kernel / limit / 2 + 0.5).permute(1, 2, 0))
+        else:
+            axes.imshow(kernel[0], cmap="gray", vmin=-limit, vmax=limit)
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def layer_table(model, image, paper, **columns):
+    """Print what each stage of a network does beside the paper's figures; False if they differ.
+
+    model: its direct children are the stages. image: the shape [C, H, W] of one input.
+    paper: {stage: {"output": (C, H, W), "parameters": ..., "MACs": ...}}, as far as the paper says.
+    columns: further things counted, name={stage: number}, that the paper has figures for.
+    MACs are the multiply-accumulates of convolutions and matrix products, as PyTorch counts them.
+    """
+    outputs = {}
+    for stage, module in model.named_children():
+        module.register_forward_hook(
+            lambda module, inputs, output, stage=stage: outputs.update({stage: output})
+        )
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, *image, device=device))
+    flops = counter.get_flop_counts()
+
+    def count(module, path):
+        return {
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "MACs": sum(flops.get(path, {}).values()) // 2,
+        }
+
+    top = type(model).__name__
+    table = {
+        stage: {"output": tuple(output.shape[1:])}
+        | count(getattr(model, stage), f"{top}.{stage}")
+        | {name: column.get(stage) for name, column in columns.items()}
+        for stage, output in outputs.items()
+    }
+    sums = {name: sum(column.values()) for name, column in columns.items()}
+    table["total"] = {"output": ""} | count(model, top) | sums
+
+    names = ["output", "parameters", "MACs", *columns]
+    known = [name for name in names if any(name in row for row in paper.values())]
+    lines = [["stage", *names, *(f"paper: {name}" for name in known)]]
+    for stage, row in table.items():
+        theirs = (paper.get(stage, {}).get(name) for name in known)
+        lines.append([stage, *map(show, row.values()), *map(show, theirs)])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+
+    differing = [
+        f"{stage}: {name} is {show(table[stage][name])} here, {show(value)} in the paper"
+        for stage, row in paper.items()
+        for name, value in row.items()
+        if table[stage][name] != value
+    ]
+    print("\n".join(differing) or "Every figure of the paper is met.")
+    return not differing
+
+
+def show(value):
+    """A cell of the table: 1,516 or 6x28x28, or nothing."""
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else value or ""

@@ -1,0 +1,475 @@
+"""A training run: its command line, its folder, its random state, its progress, its checkpoints.
+
+train.py holds what there is to learn; this file keeps the books, the same on every branch:
+
+    options = command_line(__doc__, RECIPES)
+    run = Run("LeNet", options)                          # folder, device, seed
+    train, validation, test = run.data(prepare)          # loaders of (images, labels)
+    model = run.place(LeNet5(...))
+    for epoch in run.epochs(model=model, optimizer=optimizer, schedule=schedule):
+        for images, labels in run.batches(train):
+            ...
+            run.log(loss, scores, labels)
+        run.validate(model, validation, criterion)
+    run.finish(model, test)                              # the test set, once
+
+A run lives in checkpoints/<Name>/<recipe>[-flag-value...]-seed<N>/. While it trains, state.pt
+there holds all that is needed to go on, renewed after every epoch in one rename, so that a run
+that was killed ends with the same weights as one that was not. A finished run has weights.pt.
+"""
+
+import argparse
+import csv
+import hashlib
+import math
+import os
+import platform
+import random
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from harness import data
+from harness.data import refuse
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("model.py", "train.py", "harness/data.py", "harness/run.py")  # what decides the weights
+PRODUCTS = ("state.pt", "weights.pt", "history.csv", "curves.png", "predictions.png")
+PRODUCTS += ("confusion.png", "filters.png")
+
+
+# The command line
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        refuse(f"{message} (--help lists what there is)")
+
+
+def positive(kind):
+    def convert(text):
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise ValueError
+        return value
+
+    convert.__name__ = f"positive {'number' if kind is float else 'whole number'}"
+    return convert
+
+
+def seed(text):
+    value = int(text)
+    if not 0 <= value < 2**32:
+        raise ValueError
+    return value
+
+
+def command_line(description, recipes, argv=None, **ablations):
+    """The options of train.py, as a namespace.
+
+    description: the docstring of train.py, shown by --help.
+    recipes: {name: {"data": ..., "epochs": ..., "batch_size": ..., "lr": ..., and what else the
+        recipe needs}}, the default first; the four named here can be overridden by flags.
+    ablations: flag=(default, other choices...), keyword arguments of the model.
+    """
+    sys.stdout.reconfigure(errors="replace")  # a path may hold letters that the terminal lacks
+    parser = Parser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    default = next(iter(recipes))
+    add = parser.add_argument
+    add("--recipe", choices=recipes, default=default, help=f"default: {default}")
+    add("--data", metavar="NAME", help=f"data set: {', '.join(data.NAMES)}")
+    add("--epochs", type=positive(int), help="passes over the training images")
+    add("--batch-size", type=positive(int), help="images a step")
+    add("--lr", type=positive(float), help="learning rate, the highest one of the schedule")
+    add("--seed", type=seed, default=0, help="of every random draw (default: 0)")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    add("--limit", type=positive(int), metavar="N", help="train on the first N images only")
+    add("--fresh", action="store_true", help="start over, and drop what the same run left behind")
+    add("--dry-run", action="store_true", help="one batch of everything, and nothing written")
+    group = parser.add_argument_group("ablations: switch one idea off") if ablations else None
+    for flag, choices in ablations.items():
+        name = "--" + flag.replace("_", "-")
+        group.add_argument(name, choices=choices, default=choices[0], help=f"default: {choices[0]}")
+    flags = parser.parse_args(argv)
+
+    defaults = {**recipes[flags.recipe], "limit": None}
+    defaults |= {flag: choices[0] for flag, choices in ablations.items()}
+    given = {key: value for key, value in vars(flags).items() if value is not None}
+    return argparse.Namespace(**{**defaults, **given}, defaults=defaults)
+
+
+def choose_device(name):
+    """The torch.device for --device."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next((kind for kind in ("cuda", "mps") if available[kind]), "cpu")
+    if not available.get(name, True):
+        refuse(f"--device {name}: PyTorch sees no such device here; --device cpu always works")
+    return torch.device(name)
+
+
+# Files that are whole or not there
+
+
+def replace(path, write):
+    """write(file name) to a temporary file, then rename it: `path` is never half written."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    with open(part, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_csv(path, rows):
+    """A list of dicts with the same keys, as a CSV file with a head line."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_checkpoint(path, identity):
+    """The dict in a file that this run wrote; any other file is refused by name, unexecuted."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        theirs = saved["identity"]
+        differing = [key for key in identity if theirs.get(key) != identity[key]]
+        differing += theirs.keys() - identity.keys()
+    except Exception:  # a broken file makes torch.load raise nearly anything
+        refuse(f"{path} is no checkpoint of this program, or a broken one; --fresh starts over")
+    if not differing:
+        return saved
+    key = differing[0]
+    if key in CODE:
+        refuse(f"{path} was made by other code: {key} has changed since; --fresh starts over")
+    there, here = theirs.get(key), identity.get(key)
+    refuse(f"{path} is of another run: {key} is {there} there, {here} here; --fresh starts over")
+
+
+def random_state():
+    """The state of every random generator that training may draw from."""
+    state = {"python": random.getstate(), "cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def set_random_state(state):
+    random.setstate(state["python"])
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+
+
+def share_right(predicted, true):
+    return (predicted == true).sum().item() / len(true)
+
+
+def clock(seconds):
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"
+
+
+# The run
+
+
+class Run:
+    """One training run of one model; a process may hold several, one after another.
+
+    name: of the branch. options: from command_line(). variant: options that this run overrides,
+    as when a script trains one model with and without an idea.
+    """
+
+    def __init__(self, name, options, **variant):
+        settings = {**vars(options), **variant}
+        defaults = settings.pop("defaults")
+        self.name, self.dry_run = name, settings.pop("dry_run")
+        self.device, self.fresh = choose_device(settings.pop("device")), settings.pop("fresh")
+        self.settings = settings
+        changed = "".join(
+            f"-{key.replace('_', '-')}-{settings[key]}"
+            for key in defaults
+            if settings[key] != defaults[key]
+        )
+        title = f"{settings['recipe']}{changed}-seed{settings['seed']}"
+        self.title = f"{name}, {title}"
+        self.folder = ROOT / "checkpoints" / name / title
+        sums = {file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in CODE}
+        self.identity = {"model": name, **settings, **sums}
+
+        self.epoch, self.history, self.best = 0, [], {"accuracy": -1.0}
+        self.saved, self.result = None, None
+        if not (self.fresh or self.dry_run):
+            if (self.folder / "weights.pt").exists():
+                self.result = read_checkpoint(self.folder / "weights.pt", self.identity)["result"]
+            elif (self.folder / "state.pt").exists():
+                self.saved = read_checkpoint(self.folder / "state.pt", self.identity)
+        random.seed(settings["seed"])
+        torch.manual_seed(settings["seed"])
+
+    def data(self, prepare, augment=None):
+        """Three loaders of (images, labels): training, validation and test.
+
+        prepare: uint8 images [B, C, H, W] to the network's float input; augment: the same to uint8
+        images, applied to the training images before. Sets self.classes and self.channels.
+        """
+        settings = self.settings
+        loaded = data.load(settings["data"], ROOT / "data", settings["limit"])
+        self.classes, self.channels = loaded.classes, loaded.train[0].shape[1]
+        size = settings["batch_size"]
+
+        def augmented(images):
+            return prepare(augment(images) if augment else images)
+
+        return (
+            data.batches(loaded.train, size, augmented, True, self.device),
+            data.batches(loaded.validation, max(size, 250), prepare, False, self.device),
+            data.batches(loaded.test, max(size, 250), prepare, False, self.device),
+        )
+
+    def place(self, model):
+        """The model on this run's device, in the memory layout that convolutions are fastest in."""
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def epochs(self, **state):
+        """Yield the number of each epoch that is left, from 1; save after each.
+
+        state: what a checkpoint holds (model=, optimizer=, schedule=): all that has a state_dict.
+        """
+        if self.result:
+            return
+        self.state = state
+        total = self.settings["epochs"]
+        if self.saved:
+            self.restore()
+        elif not self.dry_run:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for product in PRODUCTS:
+                (self.folder / product).unlink(missing_ok=True)
+            self.save()
+        parameters = sum(p.numel() for p in state["model"].parameters())
+        print(
+            f"{self.title}: {parameters:,} parameters, on {self.describe_machine()}",
+            f"Epochs {self.epoch + 1} to {total}" if self.saved else f"{total} epochs",
+            sep="\n",
+            flush=True,
+        )
+        sys.excepthook = self.interrupted
+        for self.epoch in range(self.epoch + 1, total + 1):
+            self.started = time.perf_counter()
+            yield self.epoch
+            if self.dry_run:
+                return
+            self.save()
+
+    def batches(self, loader):
+        """Yield the batches of one epoch behind a progress bar."""
+        self.seen, self.loss, self.right = 0, 0.0, 0
+        self.checked = began = time.perf_counter()
+        with self.progress(loader, f"epoch {self.epoch}/{self.settings['epochs']}") as self.bar:
+            for batch in loader:
+                yield batch
+                if self.dry_run:
+                    break
+        speed = self.seen / (time.perf_counter() - began)
+        self.trained = {**self.averages(), "images_per_second": speed}
+
+    def progress(self, loader, title):
+        """A bar over the images of a loader; none where the output is no terminal."""
+        images = len(loader.dataset)
+        return tqdm(total=images, desc=title, unit=" images", leave=False, disable=None)
+
+    def log(self, loss, scores, labels):
+        """Count a training batch. The loss is a mean over the batch, scores are [B, classes]."""
+        count = len(labels)
+        self.seen += count
+        # Kept on the device: .item() at each step would make it wait for the processor.
+        self.loss += loss.detach() * count
+        self.right += (scores.detach().argmax(1) == labels).sum()
+        self.bar.update(count)
+        if time.perf_counter() - self.checked > 1:
+            self.bar.set_postfix({key: f"{value:.4f}" for key, value in self.averages().items()})
+            self.checked = time.perf_counter()
+
+    def averages(self):
+        """Mean loss and accuracy over the images seen in this epoch; stops if it has diverged."""
+        loss = float(self.loss) / self.seen
+        if not math.isfinite(loss):
+            self.bar.close()
+            lr, seen = self.settings["lr"], f"{self.seen:,} images into epoch {self.epoch}"
+            print(
+                f"The loss is {loss}, {seen}: training has diverged, and stops. "
+                f"Try a learning rate below --lr {lr:g}",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+        return {"loss": loss, "accuracy": float(self.right) / self.seen}
+
+    @torch.inference_mode()
+    def evaluate(self, model, loader, criterion=None, title="test"):
+        """(mean loss, predicted classes [N], true classes [N]) over a loader."""
+        training = model.training
+        model.eval()
+        loss, predicted, true = 0.0, [], []
+        with self.progress(loader, title) as bar:
+            for images, labels in loader:
+                scores = model(images)
+                if criterion:
+                    loss += criterion(scores, labels) * len(labels)
+                predicted.append(scores.argmax(1))
+                true.append(labels)
+                bar.update(len(labels))
+                if self.dry_run:
+                    break
+        model.train(training)
+        predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
+        return float(loss) / len(true), predicted, true
+
+    def validate(self, model, loader, criterion):
+        """Accuracy on the validation images; ends the epoch's line and keeps the best weights."""
+        loss, predicted, true = self.evaluate(model, loader, criterion, "validation")
+        accuracy = share_right(predicted, true)
+        now = {"loss": loss, "accuracy": accuracy}
+        row = {"epoch": self.epoch}
+        row |= {f"train_{key}": self.trained[key] for key in now}
+        row |= {f"validation_{key}": value for key, value in now.items()}
+        row["images_per_second"] = self.trained["images_per_second"]
+        row["seconds"] = time.perf_counter() - self.started
+        self.history.append(row)
+        better = accuracy > self.best["accuracy"]
+        if better:
+            weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+            self.best = {"accuracy": accuracy, "epoch": self.epoch, "weights": weights}
+        left = (self.settings["epochs"] - self.epoch) * row["seconds"]
+        print(
+            f"epoch {self.epoch:>3}/{self.settings['epochs']}"
+            f"   train: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.4f}"
+            f"   validation: loss {loss:.4f}, accuracy {accuracy:.4f}{'*' if better else ' '}"
+            f"   {row['images_per_second']:,.0f} images/s, {clock(left)} left",
+            flush=True,
+        )
+        return accuracy
+
+    def finish(self, model, loader):
+        """Test the best weights by validation, once; write weights and pictures; the result."""
+        if self.result:
+            print(f"{self.title}: finished before. {self.summary()}")
+            print(f"In {self.folder}; --fresh trains it again")
+            return self.result
+        if self.dry_run:
+            self.evaluate(model, loader)
+            print("Dry run: a batch of training, validation and test went through; nothing written")
+            return None
+        model.load_state_dict(self.best["weights"])
+        _, predicted, true = self.evaluate(model, loader)
+        self.result = {
+            "test_accuracy": share_right(predicted, true),
+            "test_images": len(true),
+            "validation_accuracy": self.best["accuracy"],
+            "epoch": self.best["epoch"],
+            "seconds": sum(row["seconds"] for row in self.history),
+            "machine": self.describe_machine(),
+        }
+        self.draw(model, loader, predicted, true)
+        whole = {
+            "identity": self.identity,
+            "result": self.result,
+            "weights": self.best["weights"],
+        }
+        replace(self.folder / "weights.pt", lambda path: torch.save(whole, path))
+        (self.folder / "state.pt").unlink()
+        sys.excepthook = sys.__excepthook__
+        print(self.summary())
+        print(f"Weights, history.csv and pictures are in {self.folder}")
+        return self.result
+
+    def summary(self):
+        result = self.result
+        accuracy = result["test_accuracy"]
+        return (
+            f"Test accuracy {accuracy:.2%} on {result['test_images']:,} images, with the weights of "
+            f"epoch {result['epoch']} (validation {result['validation_accuracy']:.2%}); "
+            f"trained in {clock(result['seconds'])} min on {result['machine']}"
+        )
+
+    def draw(self, model, loader, predicted, true):
+        """The pictures of a finished run."""
+        from harness import plots  # matplotlib takes a second to import: not before it is needed
+
+        count = min(40, len(true))
+        images = next(iter(loader))[0][:count].cpu()
+        classes = len(self.classes)
+        matrix = torch.bincount(true * classes + predicted, minlength=classes**2)
+        kernels = next((p for p in model.parameters() if p.dim() == 4), None)
+        pictures = {
+            "curves.png": lambda path: plots.learning_curves(path, self.history, self.title),
+            "predictions.png": lambda path: plots.predictions(
+                path, images, true[:count], predicted[:count], self.classes
+            ),
+            "confusion.png": lambda path: plots.confusion_matrix(
+                path, matrix.view(classes, classes), self.classes
+            ),
+        }
+        if kernels is not None:
+            title = f"{self.title}: filters of the first convolution"
+            pictures["filters.png"] = lambda path: plots.filters(path, kernels.detach().cpu(), title)
+        for name, draw in pictures.items():
+            replace(self.folder / name, draw)
+
+    # Checkpoints
+
+    def save(self):
+        """Everything that a run needs to go on, in one file and one rename; history.csv beside it."""
+        checkpoint = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "history": self.history,
+            "best": self.best,
+            "random": random_state(),
+            **{key: part.state_dict() for key, part in self.state.items()},
+        }
+        replace(self.folder / "state.pt", lambda path: torch.save(checkpoint, path))
+        if self.history:
+            replace(self.folder / "history.csv", lambda path: write_csv(path, self.history))
+
+    def restore(self):
+        """Bring model, optimizer, schedule and random states back to the last saved epoch."""
+        try:
+            for key, part in self.state.items():
+                part.load_state_dict(self.saved[key])
+            set_random_state(self.saved["random"])
+            self.epoch, self.history = self.saved["epoch"], self.saved["history"]
+            self.best = self.saved["best"]
+        except Exception:
+            refuse(f"{self.folder / 'state.pt'} does not fit this model; --fresh starts over")
+        del self.saved
+
+    def interrupted(self, kind, error, trace):
+        """sys.excepthook while training: Ctrl-C gets two lines instead of a traceback."""
+        if kind is not KeyboardInterrupt:
+            return sys.__excepthook__(kind, error, trace)
+        done = len(self.history)
+        print(
+            f"\nStopped in epoch {self.epoch}; epoch {done} is saved in {self.folder / 'state.pt'}. "
+            "The same command goes on from there",
+            file=sys.stderr,
+        )
+
+    def describe_machine(self):
+        """Hardware and versions, for the record."""
+        if self.device.type == "cuda":
+            where = torch.cuda.get_device_name(self.device)
+        else:
+            where = f"{self.device.type} ({torch.get_num_threads()} threads)"
+        return f"{where}, Python {platform.python_version()}, PyTorch {torch.__version__}"
