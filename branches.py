@@ -172,10 +172,10 @@ def models_table(models):
 
 def with_table(readme, models):
     """README.md of main with its table of models made anew."""
-    marked = re.compile(r"(?<=<!-- models: made by branches.py --readme -->\n).*?(?=\n<!-- end -->)", re.S)
+    marked = re.compile(r"(?<=made by branches.py --readme -->\n).*?(?=<!-- end -->)", re.S)
     if not marked.search(readme):
         raise Refusal("README.md has lost the two comments around its table of models")
-    return marked.sub(lambda _: models_table(models), readme)
+    return marked.sub(lambda _: models_table(models) + "\n", readme)
 
 
 def after(name, models):
@@ -289,7 +289,9 @@ def what_to_cut(revision):
         raise Refusal(
             f"this is branch {here}; branches are cut from main: git checkout main, or --from REV"
         )
-    commit = git("rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}", check=False)
+    commit = git(
+        "rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}", check=False
+    )
     if commit is None:
         raise Refusal(f"there is no commit {revision or 'HEAD'} to cut from")
     return commit

@@ -41,7 +41,9 @@ def copy_pictures(home, runs):
         elif target.exists():
             print(f"{target.relative_to(branches.ROOT)}: left as it is, no finished run {run}")
         else:
-            print(f"{target.relative_to(branches.ROOT)}: MISSING, and there is no finished run {run}")
+            print(
+                f"{target.relative_to(branches.ROOT)}: MISSING, and there is no finished run {run}"
+            )
 
 
 def report(name, runs):

@@ -12,7 +12,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
 
 VALIDATION = 5_000  # images, the last of the official training set: the same on every branch
 
@@ -63,9 +69,7 @@ def load(name, folder, limit=None):
         refuse(f"--data {name}: it should be one of {', '.join(NAMES)}")
     (images, labels), cut = train, len(train[0]) - VALIDATION
     limit = min(limit or cut, cut)
-    return Data(
-        classes, (images[:limit], labels[:limit]), (images[cut:], labels[cut:]), test
-    )
+    return Data(classes, (images[:limit], labels[:limit]), (images[cut:], labels[cut:]), test)
 
 
 def fashion_mnist(folder):
@@ -97,7 +101,9 @@ def from_torchvision(name, folder):
     kind, files, place = TORCHVISION[name]
     try:
         parts = [getattr(datasets, kind)(folder, train, download=True) for train in (True, False)]
-    except Exception as error:  # no network, a full disk, a broken file: torchvision raises them all
+    except (
+        Exception
+    ) as error:  # no network, a full disk, a broken file: torchvision raises them all
         reason = " ".join(str(error).split())
         refuse(
             f"--data {name} could not be had ({reason}). Without a network, put {files} "

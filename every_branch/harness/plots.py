@@ -32,7 +32,7 @@ def predictions(path, images, labels, predicted, classes, columns=10):
     for axes, image, label, guess in zip(figure.axes, images, labels, predicted):
         low, high = image.min(), image.max()
         picture = ((image - low) / (high - low).clamp(min=1e-6)).permute(1, 2, 0)
-        axes.imshow(picture, cmap="gray_r")
+        axes.imshow(picture.numpy(), cmap="gray_r")
         right = label == guess
         text = classes[guess] if right else f"✗ {classes[guess]}\n({classes[label]})"
         axes.set_title(text, fontsize=8, color="black" if right else "tab:red")
@@ -48,7 +48,7 @@ def confusion_matrix(path, matrix, classes):
     side = 2.5 + 0.42 * min(len(classes), 30)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test images")
     if len(classes) <= 30:
         axes.set_xticks(range(len(classes)), classes, rotation=90)
@@ -70,9 +70,9 @@ def filters(path, weight, title):
     limit = weight.abs().max()
     for axes, kernel in zip(figure.axes, weight):
         if channels == 3:
-            axes.imshow((kernel / limit / 2 + 0.5).permute(1, 2, 0))
+            axes.imshow((kernel / limit / 2 + 0.5).permute(1, 2, 0).numpy())
         else:
-            axes.imshow(kernel[0], cmap="gray", vmin=-limit, vmax=limit)
+            axes.imshow(kernel[0].numpy(), cmap="gray", vmin=-limit, vmax=limit)
     figure.suptitle(title)
     figure.savefig(path, format="png", dpi=110)
 

@@ -27,6 +27,7 @@ import platform
 import random
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -138,7 +139,8 @@ def write_csv(path, rows):
 def read_checkpoint(path, identity):
     """The dict in a file that this run wrote; any other file is refused by name, unexecuted."""
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            saved = torch.load(path, map_location="cpu", weights_only=True)
         theirs = saved["identity"]
         differing = [key for key in identity if theirs.get(key) != identity[key]]
         differing += theirs.keys() - identity.keys()
@@ -261,7 +263,7 @@ class Run:
         parameters = sum(p.numel() for p in state["model"].parameters())
         print(
             f"{self.title}: {parameters:,} parameters, on {self.describe_machine()}",
-            f"Epochs {self.epoch + 1} to {total}" if self.saved else f"{total} epochs",
+            f"Going on with epoch {self.epoch + 1} of {total}" if self.epoch else f"{total} epochs",
             sep="\n",
             flush=True,
         )
@@ -423,7 +425,9 @@ class Run:
         }
         if kernels is not None:
             title = f"{self.title}: filters of the first convolution"
-            pictures["filters.png"] = lambda path: plots.filters(path, kernels.detach().cpu(), title)
+            pictures["filters.png"] = lambda path: plots.filters(
+                path, kernels.detach().cpu(), title
+            )
         for name, draw in pictures.items():
             replace(self.folder / name, draw)
 
@@ -440,6 +444,7 @@ class Run:
             **{key: part.state_dict() for key, part in self.state.items()},
         }
         replace(self.folder / "state.pt", lambda path: torch.save(checkpoint, path))
+        self.saved_epoch = self.epoch
         if self.history:
             replace(self.folder / "history.csv", lambda path: write_csv(path, self.history))
 
@@ -450,19 +455,17 @@ class Run:
                 part.load_state_dict(self.saved[key])
             set_random_state(self.saved["random"])
             self.epoch, self.history = self.saved["epoch"], self.saved["history"]
-            self.best = self.saved["best"]
+            self.best, self.saved_epoch = self.saved["best"], self.epoch
         except Exception:
             refuse(f"{self.folder / 'state.pt'} does not fit this model; --fresh starts over")
-        del self.saved
 
     def interrupted(self, kind, error, trace):
-        """sys.excepthook while training: Ctrl-C gets two lines instead of a traceback."""
-        if kind is not KeyboardInterrupt:
+        """sys.excepthook while training: Ctrl-C gets a line instead of a traceback."""
+        if kind is not KeyboardInterrupt or self.dry_run:
             return sys.__excepthook__(kind, error, trace)
-        done = len(self.history)
         print(
-            f"\nStopped in epoch {self.epoch}; epoch {done} is saved in {self.folder / 'state.pt'}. "
-            "The same command goes on from there",
+            f"\nStopped. {self.folder / 'state.pt'} holds epoch {self.saved_epoch}; "
+            "the same command goes on from there",
             file=sys.stderr,
         )
 

@@ -1,0 +1,62 @@
+"""What the tests share: every branch laid out as a learner would get it, and a way to run it."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import branches  # noqa: E402
+
+MODELS = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
+
+
+def run_python(*words, cwd=None, **kwargs):
+    """Run Python on `words`, with its output captured."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        **{"env": {**os.environ, "PYTHONIOENCODING": "utf-8"}, **kwargs},
+    )
+
+
+@pytest.fixture(scope="session")
+def laid_out(tmp_path_factory):
+    """A folder, with spaces and letters beyond ASCII in its name, that holds every branch."""
+    folder = tmp_path_factory.mktemp("branches") / "Tiefes Lernén 深度"
+    branches.preview(folder)
+    return folder
+
+
+def import_branch(folder):
+    """The modules model and train of a branch; harness is the same on all, and imported once."""
+    sys.path.insert(0, str(folder))
+    try:
+        return [importlib.import_module(name) for name in ("model", "train")]
+    finally:
+        sys.path.remove(str(folder))
+        for name in ("model", "train"):
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def lenet(laid_out):
+    """The branch LeNet as (folder, module model, module train)."""
+    return laid_out / "LeNet", *import_branch(laid_out / "LeNet")
+
+
+@pytest.fixture(scope="session")
+def harness(lenet):
+    """The modules harness.run, harness.data and harness.plots."""
+    names = ("run", "data", "plots")
+    return SimpleNamespace(**{name: importlib.import_module(f"harness.{name}") for name in names})
