@@ -79,7 +79,7 @@ def git(*arguments, stdin=b"", check=True, **environment):
 
 
 def read_path(text):
-    """The models of a path.toml, in its order, each a dict of FIELDS; Refusal says what is wrong."""
+    """The models of a path.toml, in its order, each a dict of FIELDS."""
     try:
         models = tomllib.loads(text).get("model", [])
     except tomllib.TOMLDecodeError as error:
@@ -184,8 +184,8 @@ def after(name, models):
     following = names[names.index(name) + 1 :][:1]
     lines = [
         "",
-        f"You are on branch {name}. Its lesson is in summary.md, the results in checkpoints/{name}/.",
-        r"Activate the environment:   source .venv/bin/activate      (Windows: .venv\Scripts\activate)",
+        f"You are on branch {name}: the lesson is summary.md, results are in checkpoints/{name}/",
+        "Activate the environment:   source .venv/bin/activate",
     ]
     if following:
         lines.append(f"Go on along the path:       git checkout {following[0]} && python train.py")
@@ -256,7 +256,7 @@ def write_commit(model, tree, parents):
 
 
 def move(name, new, refs):
-    """Bring the local branch to `new`, if nothing is lost by it: (moved or in place, what to say)."""
+    """Bring the local branch to `new` if nothing is lost by it: (is it there, what to say)."""
     local, worktree = refs.get(f"refs/heads/{name}", (None, ""))
     if local == new:
         return True, f"{new[:9]}  up to date"

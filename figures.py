@@ -12,7 +12,6 @@ import shutil
 import statistics
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import torch
 

@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 
+import pytest
 
 import branches
-import pytest
 from conftest import MODELS, ROOT, run_python
 
 README = "# $name ($place), $year\n\n$model: $idea. $title by $authors, $link\n"

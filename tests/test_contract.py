@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from conftest import MODELS, run_python
 
 NAMES = [model["name"] for model in MODELS]

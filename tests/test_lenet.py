@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from conftest import run_python
 
 # Table I, typed in again: the maps of S2 that each map of C3 sees.

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import run_python
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
+
+from conftest import run_python
 
 SHORT = ("--limit", "1200", "--epochs", "3", "--batch-size", "100")
 SHORT_FOLDER = "laptop-epochs-3-batch-size-100-limit-1200-seed0"

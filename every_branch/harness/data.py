@@ -77,7 +77,7 @@ def fashion_mnist(folder):
     raw = folder / "FashionMNIST" / "raw"
     files = [read_idx(raw / name, md5) for name, md5 in FASHION_MNIST.items()]
     images, labels = files[0::2], files[1::2]
-    train, test = [(i.unsqueeze(1), l.long()) for i, l in zip(images, labels)]
+    train, test = [(x.unsqueeze(1), y.long()) for x, y in zip(images, labels)]
     return FASHION_MNIST_CLASSES, train, test
 
 

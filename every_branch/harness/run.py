@@ -268,7 +268,8 @@ class Run:
             flush=True,
         )
         sys.excepthook = self.interrupted
-        for self.epoch in range(self.epoch + 1, total + 1):
+        while self.epoch < total:
+            self.epoch += 1
             self.started = time.perf_counter()
             yield self.epoch
             if self.dry_run:
@@ -400,8 +401,8 @@ class Run:
         result = self.result
         accuracy = result["test_accuracy"]
         return (
-            f"Test accuracy {accuracy:.2%} on {result['test_images']:,} images, with the weights of "
-            f"epoch {result['epoch']} (validation {result['validation_accuracy']:.2%}); "
+            f"Test accuracy {accuracy:.2%} on {result['test_images']:,} images, with the weights "
+            f"of epoch {result['epoch']} (validation {result['validation_accuracy']:.2%}); "
             f"trained in {clock(result['seconds'])} min on {result['machine']}"
         )
 
@@ -434,7 +435,7 @@ class Run:
     # Checkpoints
 
     def save(self):
-        """Everything that a run needs to go on, in one file and one rename; history.csv beside it."""
+        """All that a run needs to go on, in one file and one rename; history.csv beside it."""
         checkpoint = {
             "identity": self.identity,
             "epoch": self.epoch,

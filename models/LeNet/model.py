@@ -59,7 +59,7 @@ def random_codes(num_classes):
 
 
 def squash(a):
-    """f(a) = A tanh(S a), with A and S such that f(1) = 1 and f(-1) = -1 (equation 6, appendix A)."""
+    """f(a) = A tanh(S a), with A and S such that f(1) = 1, f(-1) = -1 (equation 6, appendix A)."""
     return 1.7159 * torch.tanh(2 / 3 * a)
 
 

@@ -19,7 +19,7 @@ RECIPES = {
 
 
 def prepare(images):
-    """Center the images in 32x32; background -0.1, ink 1.175: mean about 0, variance about 1 (II.B)."""
+    """Center the images in 32x32, and scale them: background -0.1, ink 1.175 (II.B)."""
     margin = (32 - images.shape[-1]) // 2
     return F.pad(images, [margin] * 4).float() * (1.275 / 255) - 0.1
 
