@@ -47,7 +47,7 @@ def usual(train, dataset, batch_size, workers):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=len(loader))
     total, seen, began = 0.0, 0, None
     for images, labels in loader:
-        loss = train.criterion(model(images), labels)
+        loss = train.equation_9(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,19 @@ def laid_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("branches") / "Tiefes Lernén 深度"
     branches.preview(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def layer_table():
+    """What `python model.py` prints, run once a branch and from another working directory."""
+
+    @cache
+    def printed(branch):
+        done = run_python(branch / "model.py", cwd=branch.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return printed
 
 
 def import_branch(folder):

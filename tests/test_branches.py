@@ -12,7 +12,7 @@ from conftest import MODELS, ROOT, run_python
 
 README = "# $name ($place), $year\n\n$model: $idea. $title by $authors, $link\n"
 README += "$builds_on\n\n    $diff\n\n    $next\n\n    git switch -c my-$my_name\n"
-HOME = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+HOME = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 class Repo:

@@ -5,6 +5,7 @@ No function opens a window, so that everything works on a machine without a scre
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -17,6 +18,7 @@ def learning_curves(path, history, title):
             values = [row[f"{part}_{quantity}"] for row in history]
             axes.plot(epochs, values, style, marker=".", label=part)
         axes.set(xlabel="epoch", title=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
@@ -64,7 +66,7 @@ def filters(path, weight, title):
     count, channels = weight.shape[:2]
     columns = min(count, 16)
     rows = -(-count // columns)
-    figure = Figure(figsize=(max(0.8 * columns, 4), 0.8 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(max(columns, 4), rows + 0.5), layout="constrained")
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
     limit = weight.abs().max()
@@ -119,7 +121,7 @@ def layer_table(model, image, paper, **columns):
         lines.append([stage, *map(show, row.values()), *map(show, theirs)])
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip())
 
     differing = [
         f"{stage}: {name} is {show(table[stage][name])} here, {show(value)} in the paper"

@@ -74,7 +74,7 @@ def command_line(description, recipes, argv=None, **ablations):
     description: the docstring of train.py, shown by --help.
     recipes: {name: {"data": ..., "epochs": ..., "batch_size": ..., "lr": ..., and what else the
         recipe needs}}, the default first; the four named here can be overridden by flags.
-    ablations: flag=(default, other choices...), keyword arguments of the model.
+    ablations: flag=(default, other choices...), which are keyword arguments of the model.
     """
     sys.stdout.reconfigure(errors="replace")  # a path may hold letters that the terminal lacks
     parser = Parser(
@@ -95,6 +95,7 @@ def command_line(description, recipes, argv=None, **ablations):
     add("--fresh", action="store_true", help="start over, and drop what the same run left behind")
     add("--dry-run", action="store_true", help="one batch of everything, and nothing written")
     group = parser.add_argument_group("ablations: switch one idea off") if ablations else None
+    ablations = {flag: list(choices) for flag, choices in ablations.items()}
     for flag, choices in ablations.items():
         name = "--" + flag.replace("_", "-")
         group.add_argument(name, choices=choices, default=choices[0], help=f"default: {choices[0]}")
@@ -103,7 +104,7 @@ def command_line(description, recipes, argv=None, **ablations):
     defaults = {**recipes[flags.recipe], "limit": None}
     defaults |= {flag: choices[0] for flag, choices in ablations.items()}
     given = {key: value for key, value in vars(flags).items() if value is not None}
-    return argparse.Namespace(**{**defaults, **given}, defaults=defaults)
+    return argparse.Namespace(**{**defaults, **given}, defaults=defaults, ablations=[*ablations])
 
 
 def choose_device(name):
@@ -198,6 +199,7 @@ class Run:
         defaults = settings.pop("defaults")
         self.name, self.dry_run = name, settings.pop("dry_run")
         self.device, self.fresh = choose_device(settings.pop("device")), settings.pop("fresh")
+        self.ablations = {flag: settings[flag] for flag in settings.pop("ablations")}
         self.settings = settings
         changed = "".join(
             f"-{key.replace('_', '-')}-{settings[key]}"
@@ -263,7 +265,7 @@ class Run:
         parameters = sum(p.numel() for p in state["model"].parameters())
         print(
             f"{self.title}: {parameters:,} parameters, on {self.describe_machine()}",
-            f"Going on with epoch {self.epoch + 1} of {total}" if self.epoch else f"{total} epochs",
+            f"{total} epochs" + (f", {self.epoch} of them done before" if self.epoch else ""),
             sep="\n",
             flush=True,
         )
@@ -425,7 +427,7 @@ class Run:
             ),
         }
         if kernels is not None:
-            title = f"{self.title}: filters of the first convolution"
+            title = "Filters of the first convolution"
             pictures["filters.png"] = lambda path: plots.filters(
                 path, kernels.detach().cpu(), title
             )

@@ -81,7 +81,7 @@ class TableConvolution(nn.Module):
 
     def __init__(self, in_channels, table):
         super().__init__()
-        self.shape = (len(table), in_channels, 5, 5)
+        self.table, self.shape = table, (len(table), in_channels, 5, 5)
         pairs = [(i, j) for i, inputs in enumerate(table) for j in inputs]
         places = torch.tensor([i * in_channels + j for i, j in pairs])
         self.register_buffer("places", places, persistent=False)
@@ -95,55 +95,78 @@ class TableConvolution(nn.Module):
 
 
 class RBF(nn.Module):
-    """Euclidean radial basis functions: y_i = sum_j (x_j - w_ij)^2, with fixed w (equation 7)."""
+    """Euclidean radial basis functions: y_i = sum_j (x_j - w_ij)^2, with fixed w (equation 7).
+
+    Returns -y_i, the score of class i: the code that is nearest wins.
+    """
 
     def __init__(self, codes):
         super().__init__()
         self.register_buffer("codes", codes)
 
     def forward(self, x):
-        return (x[:, None, :] - self.codes).square().sum(2)
+        return -(x[:, None, :] - self.codes).square().sum(2)
+
+
+ACTIVATIONS = {"squash": squash, "tanh": torch.tanh, "relu": torch.relu}
+POOLINGS = {
+    "subsampling": Subsampling,
+    "average": lambda maps: nn.AvgPool2d(2),
+    "max": lambda maps: nn.MaxPool2d(2),
+}
 
 
 class LeNet5(nn.Module):
     """LeNet-5 as published (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
+    activation, pooling, output, c3: ablations; the first choice of each is the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
 
-    def __init__(self, in_channels=1, num_classes=10):
+    def __init__(
+        self,
+        in_channels=1,
+        num_classes=10,
+        activation="squash",  # or "tanh", "relu"
+        pooling="subsampling",  # or "average", "max"
+        output="rbf",  # or "softmax": a trained linear layer
+        c3="table",  # or "full": every map sees all
+    ):
         super().__init__()
+        codes = digit_codes() if num_classes == 10 else random_codes(num_classes)
+        self.activation = ACTIVATIONS[activation]
         self.C1 = nn.Conv2d(in_channels, 6, 5)
-        self.S2 = Subsampling(6)
-        self.C3 = TableConvolution(6, C3_TABLE)
-        self.S4 = Subsampling(16)
+        self.S2 = POOLINGS[pooling](6)
+        self.C3 = TableConvolution(6, C3_TABLE if c3 == "table" else [range(6)] * 16)
+        self.S4 = POOLINGS[pooling](16)
         self.C5 = nn.Conv2d(16, 120, 5)
         self.F6 = nn.Linear(120, 84)
-        self.output = RBF(digit_codes() if num_classes == 10 else random_codes(num_classes))
+        self.output = RBF(codes) if output == "rbf" else nn.Linear(84, num_classes)
         self.initialize()
 
     @torch.no_grad()
     def initialize(self):
         """Uniform in ±2.4 / F_i, where F_i is the fan-in of the unit (appendix A)."""
         fan_in = {self.C1: 25 * self.C1.in_channels, self.S2: 4, self.S4: 4}
-        fan_in |= {self.C5: 16 * 25, self.F6: 120}
+        fan_in |= {self.C5: 16 * 25, self.F6: 120, self.output: 84}
         for layer, inputs in fan_in.items():
             for parameter in layer.parameters():
                 parameter.uniform_(-1, 1).mul_(2.4 / inputs)
-        maps = torch.tensor([len(inputs) for inputs in C3_TABLE])
+        maps = torch.tensor([len(inputs) for inputs in self.C3.table])
         self.C3.bias.uniform_(-1, 1).mul_(2.4 / (25 * maps))
         self.C3.weight.uniform_(-1, 1).mul_(2.4 / (25 * maps.repeat_interleave(maps)[:, None]))
 
-    def forward(self, x):  # [B,   1, 32, 32]
-        x = squash(self.C1(x))  # [B,   6, 28, 28]
-        x = squash(self.S2(x))  # [B,   6, 14, 14]
-        x = squash(self.C3(x))  # [B,  16, 10, 10]
-        x = squash(self.S4(x))  # [B,  16,  5,  5]
-        x = squash(self.C5(x))  # [B, 120,  1,  1]
+    def forward(self, x):  # [B, 1, 32, 32]
+        f = self.activation
+        x = f(self.C1(x))  # [B, 6, 28, 28]
+        x = f(self.S2(x))  # [B, 6, 14, 14]
+        x = f(self.C3(x))  # [B, 16, 10, 10]
+        x = f(self.S4(x))  # [B, 16, 5, 5]
+        x = f(self.C5(x))  # [B, 120, 1, 1]
         x = x.flatten(1)  # [B, 120]
-        x = squash(self.F6(x))  # [B,  84]
-        return -self.output(x)  # [B,  10]
+        x = f(self.F6(x))  # [B, 84]
+        return self.output(x)  # [B, 10]
 
 
 PAPER = {  # II.B

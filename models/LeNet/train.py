@@ -11,10 +11,16 @@ import torch
 import torch.nn.functional as F
 
 from harness.run import Run, command_line
-from model import LeNet5
+from model import ACTIVATIONS, POOLINGS, LeNet5
 
 RECIPES = {
     "laptop": {"data": "fashion-mnist", "epochs": 15, "batch_size": 64, "lr": 3e-3},
+}
+ABLATIONS = {
+    "activation": ACTIVATIONS,
+    "pooling": POOLINGS,
+    "output": ("rbf", "softmax"),
+    "c3": ("table", "full"),
 }
 
 
@@ -24,8 +30,8 @@ def prepare(images):
     return F.pad(images, [margin] * 4).float() * (1.275 / 255) - 0.1
 
 
-def criterion(scores, labels, j=20.0):
-    """Equation 9: the distance of the right class, plus log(e^-j + sum of e^-distance).
+def equation_9(scores, labels, j=20.0):
+    """The distance of the right class, plus log(e^-j + sum of e^-distance).
 
     It is cross-entropy with one more class, "none of these", which is always at distance j: wrong
     classes are pushed away until they are farther than j, and no further. The paper does not give
@@ -36,10 +42,11 @@ def criterion(scores, labels, j=20.0):
 
 
 def main():
-    options = command_line(__doc__, RECIPES)
+    options = command_line(__doc__, RECIPES, **ABLATIONS)
     run = Run("LeNet", options)
     train, validation, test = run.data(prepare)
-    model = run.place(LeNet5(run.channels, len(run.classes)))
+    model = run.place(LeNet5(run.channels, len(run.classes), **run.ablations))
+    criterion = equation_9 if options.output == "rbf" else F.cross_entropy
 
     # Of today, not of 1998: Adam and a rate that rises and falls do in minutes what a step size per
     # weight, from its second derivative, did in days.
