@@ -1,6 +1,7 @@
 """LeNet-5 against the paper's figures and against loops that know nothing of PyTorch's layers."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -34,85 +35,129 @@ def test_parameters_are_the_papers(net):
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 60_000
 
 
-def naive_lenet(weights, image):
-    """Scores and number of connections of LeNet-5 for one 32x32 image, unit by unit, in float64."""
-    w = {name: value.double().tolist() for name, value in weights.items()}
-    connections = 0
+def convolution(name, table, side):
+    """A 5x5 convolution as links (unit, input or None for the bias, name of a weight, its index)."""
+    kernel = 0
+    for i, inputs in enumerate(table):
+        for y, x in product(range(side - 4), repeat=2):
+            unit = (i * (side - 4) + y) * (side - 4) + x
+            yield unit, None, f"{name}.bias", i
+            for n, j in enumerate(inputs):
+                for v, u in product(range(5), repeat=2):
+                    weight = (kernel + n) * 25 + v * 5 + u
+                    yield unit, (j * side + y + v) * side + x + u, f"{name}.weight", weight
+        kernel += len(inputs)
 
-    def squash(a):
-        return 1.7159 * math.tanh(2 * a / 3)
 
-    def convolve(maps, kernels, biases, table):
-        """kernels[i][n]: the 25 weights between output map i and the n-th of its inputs."""
-        nonlocal connections
-        side = len(maps[0]) - 4
-        output = []
-        for inputs, own, bias in zip(table, kernels, biases, strict=True):
-            output.append([[bias] * side for _ in range(side)])
-            for y in range(side):
-                for x in range(side):
-                    for j, kernel in zip(inputs, own, strict=True):
-                        for k, weight in enumerate(kernel):
-                            output[-1][y][x] += weight * maps[j][y + k // 5][x + k % 5]
-                            connections += 1
-                    connections += 1
-                    output[-1][y][x] = squash(output[-1][y][x])
-        return output
+def subsampling(name, maps, side):
+    for i, y, x in product(range(maps), range(side // 2), range(side // 2)):
+        unit = (i * (side // 2) + y) * (side // 2) + x
+        yield unit, None, f"{name}.bias", i
+        for v, u in product(range(2), repeat=2):
+            yield unit, (i * side + 2 * y + v) * side + 2 * x + u, f"{name}.coefficient", i
 
-    def subsample(maps, coefficients, biases):
-        nonlocal connections
-        output = []
-        for rows, coefficient, bias in zip(maps, coefficients, biases, strict=True):
-            side = len(rows) // 2
-            connections += 5 * side * side
-            output.append(
-                [
-                    [
-                        squash(
-                            coefficient * sum(rows[2 * y + k // 2][2 * x + k % 2] for k in range(4))
-                            + bias
-                        )
-                        for x in range(side)
-                    ]
-                    for y in range(side)
-                ]
-            )
-        return output
 
-    def flat(kernels):
-        return [[sum(kernel, []) for kernel in own] for own in kernels]
+def full(name, inputs, units):
+    for i in range(units):
+        yield i, None, f"{name}.bias", i
+        for j in range(inputs):
+            yield i, j, f"{name}.weight", i * inputs + j
 
-    table = [[int(digit) for digit in inputs] for inputs in TABLE]
-    rows = iter(w["C3.weight"])
-    sparse = [[next(rows) for _ in inputs] for inputs in table]
-    x = convolve([image.double().tolist()], flat(w["C1.weight"]), w["C1.bias"], [[0]] * 6)
-    x = subsample(x, w["S2.coefficient"], w["S2.bias"])
-    x = convolve(x, sparse, w["C3.bias"], table)
-    x = subsample(x, w["S4.coefficient"], w["S4.bias"])
-    x = convolve(x, flat(w["C5.weight"]), w["C5.bias"], [range(16)] * 120)
-    x = [map_[0][0] for map_ in x]
-    connections += sum(len(row) + 1 for row in w["F6.weight"])
-    f6 = [
-        squash(sum(a * b for a, b in zip(row, x, strict=True)) + bias)
-        for row, bias in zip(w["F6.weight"], w["F6.bias"], strict=True)
+
+@pytest.fixture(scope="module")
+def wiring():
+    """Every link of LeNet-5 up to F6, one by one, layer by layer."""
+    layers = [
+        convolution("C1", [[0]] * 6, 32),
+        subsampling("S2", 6, 28),
+        convolution("C3", [[int(digit) for digit in inputs] for inputs in TABLE], 14),
+        subsampling("S4", 16, 10),
+        convolution("C5", [range(16)] * 120, 5),
+        full("F6", 120, 84),
     ]
-    connections += sum(map(len, w["output.codes"]))
-    distances = [
-        sum((a - c) ** 2 for a, c in zip(f6, code, strict=True)) for code in w["output.codes"]
-    ]
-    return [-distance for distance in distances], connections
+    return [list(layer) for layer in layers]
 
 
-def test_outputs_and_connections_equal_a_naive_loop(net, model):
+def naive_forward(wiring, weights, image):
+    """(x, a) of every layer, a its sums and x what they are squashed to; x of the image first."""
+    states = [(image.double().flatten().tolist(), None)]
+    for links in wiring:
+        x, a = states[-1][0], [0.0] * (1 + max(unit for unit, *_ in links))
+        for unit, j, name, k in links:
+            a[unit] += weights[name][k] * (1 if j is None else x[j])
+        states.append(([1.7159 * math.tanh(2 * sum_ / 3) for sum_ in a], a))
+    return states
+
+
+def flat_weights(net):
+    return {name: value.double().flatten().tolist() for name, value in net.state_dict().items()}
+
+
+def bend(net):
+    """Make the weights larger than at the start, so that every squash is bent."""
     with torch.no_grad():
-        for p in net.parameters():  # larger than at the start, so that every squash is bent
+        for p in net.parameters():
             p.mul_(3)
+
+
+def test_outputs_and_connections_equal_a_naive_loop(net, model, wiring):
+    bend(net)
     image = torch.rand(32, 32) * 1.275 - 0.1
-    expected, connections = naive_lenet(net.state_dict(), image)
-    assert connections == 340_908 == sum(model.connections(net).values())
-    scores = net.double()(image.double()[None, None])[0]
-    assert scores.tolist() == pytest.approx(expected, rel=1e-10)
+    f6, _ = naive_forward(wiring, flat_weights(net), image)[-1]
+    codes = net.output.codes.tolist()
+    expected = [-sum((x - w) ** 2 for x, w in zip(f6, code, strict=True)) for code in codes]
+    assert sum(map(len, wiring)) + 84 * 10 == 340_908 == sum(model.connections(net).values())
     assert net.float()(image[None, None])[0].tolist() == pytest.approx(expected, rel=1e-4)
+    assert net.double()(image.double()[None, None])[0].tolist() == pytest.approx(
+        expected, rel=1e-10
+    )
+
+
+def test_the_second_derivatives_equal_a_naive_loop_over_the_papers_equations(net, train, wiring):
+    """From the exact second derivatives by F6 down, link by link, over two images."""
+    bend(net)
+    net.double()
+    images = torch.rand(2, 1, 32, 32, dtype=torch.float64) * 1.275 - 0.1
+    weights = flat_weights(net)
+    expected = {name: [0.0] * len(values) for name, values in weights.items()}
+    for image in images:
+        states = naive_forward(wiring, weights, image)
+        f6 = torch.tensor(states[-1][0], dtype=torch.float64)
+        label = torch.tensor([7])  # it does not matter which
+        hessian = torch.autograd.functional.hessian(
+            lambda x, label=label: train.equation_9(net.output(x[None]), label), f6
+        )
+        h = hessian.diagonal().tolist()
+        for links, (x, _), (_, a) in zip(wiring[::-1], states[-2::-1], states[:0:-1], strict=True):
+            slopes = [1.7159 * 2 / 3 * (1 - math.tanh(2 * sum_ / 3) ** 2) for sum_ in a]
+            h = [slope**2 * value for slope, value in zip(slopes, h, strict=True)]
+            below = [0.0] * len(x)
+            for unit, j, name, k in links:
+                expected[name][k] += h[unit] * (1 if j is None else x[j] ** 2) / len(images)
+                if j is not None:
+                    below[j] += weights[name][k] ** 2 * h[unit]
+            h = below
+    found = train.second_derivatives(net, images)
+    for (name, p), h in zip(net.named_parameters(), found, strict=True):
+        assert h.shape == p.shape
+        assert h.flatten().tolist() == pytest.approx(expected[name], rel=1e-9), name
+
+
+def test_a_step_of_1998(train):
+    """Each weight steps by eta / (mu + h) times its gradient."""
+    weight = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+    optimizer = train.DiagonalLevenbergMarquardt([weight], lr=0.5, mu=0.02)
+    optimizer.estimate([torch.tensor([0.0, 0.98])])
+    (weight * torch.tensor([0.01, 0.2])).sum().backward()
+    optimizer.step()
+    assert weight.tolist() == pytest.approx([1 - 0.5 / 0.02 * 0.01, 1 - 0.5 * 0.2])
+
+
+def test_the_published_schedule(train):
+    assert train.ETA == [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+    recipe = train.RECIPES["paper"]
+    assert (recipe["epochs"], recipe["batch_size"], recipe["mu"]) == (20, 1, 0.02)
+    assert len(train.ETA) == recipe["epochs"] and recipe["lr"] == train.ETA[0]
 
 
 @pytest.mark.parametrize("j", range(6))
@@ -169,16 +214,17 @@ def test_other_channels_and_classes(model):
     assert model.LeNet5(3, 7)(torch.rand(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_the_loss_is_equation_9(train):
+def test_the_loss_is_equation_9(train, monkeypatch):
     y = torch.rand(6, 10, dtype=torch.float64) * 30
     labels = torch.tensor([3, 1, 4, 1, 5, 9])
     for j in (1.0, 20.0):
+        monkeypatch.setattr(train, "J", j)
         terms = [
             y[p, d].item() + math.log(math.exp(-j) + sum(math.exp(-yi) for yi in y[p].tolist()))
             for p, d in enumerate(labels.tolist())
         ]
         expected = sum(terms) / len(terms)
-        assert train.equation_9(-y, labels, j).item() == pytest.approx(expected, rel=1e-12)
+        assert train.equation_9(-y, labels).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_images_are_centred_and_scaled_as_in_the_paper(train):
