@@ -136,3 +136,12 @@ def test_batches_are_shuffled_whole_and_transformed(harness):
     assert [y.tolist() for _, y in loader] == [y for _, y in epochs[0]]
     in_order = harness.data.batches((images, labels), 4, lambda x: x, False, "cpu")
     assert torch.cat([y for _, y in in_order]).tolist() == list(range(10))
+
+
+def test_a_flip_is_drawn_for_each_image_alone(harness):
+    images = torch.randint(0, 256, (1, 3, 5, 5), dtype=torch.uint8).expand(400, 3, 5, 5)
+    torch.manual_seed(0)
+    flipped = harness.data.random_flip(images)
+    mirrored = (flipped == images.flip(3)).flatten(1).all(1)
+    kept = (flipped == images).flatten(1).all(1)
+    assert (mirrored ^ kept).all() and 150 < mirrored.sum() < 250
