@@ -282,29 +282,6 @@ def test_the_network_with_all_ablations_is_the_usual_rewrite(model):
     assert torch.allclose(net(images), stock(images), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "words, flips",
-    [
-        (["--data", "fashion-mnist"], True),
-        (["--data", "mnist"], False),
-        (["--recipe", "paper", "--data", "fashion-mnist"], False),
-    ],
-    ids=" ".join,
-)
-def test_clothes_are_mirrored_and_digits_are_not(harness, train, monkeypatch, words, flips):
-    class Stop(Exception):
-        pass
-
-    def data(self, prepare, augment):
-        assert (augment is harness.data.random_flip) == flips
-        raise Stop
-
-    monkeypatch.setattr(train.Run, "data", data)
-    monkeypatch.setattr("sys.argv", ["train.py", "--dry-run", *words])
-    with pytest.raises(Stop):
-        train.main()
-
-
 def test_the_recipe_of_1998_is_for_the_network_of_1998(train, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["train.py", "--recipe", "paper", "--pooling", "max"])
     with pytest.raises(SystemExit) as stopped:

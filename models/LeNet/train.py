@@ -15,12 +15,12 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from harness.data import random_flip, refuse
+from harness.data import refuse
 from harness.run import Run, command_line
 from model import ACTIVATIONS, POOLINGS, LeNet5
 
 RECIPES = {
-    "laptop": {"data": "fashion-mnist", "epochs": 16, "batch_size": 64, "lr": 3e-3},
+    "laptop": {"data": "fashion-mnist", "epochs": 20, "batch_size": 128, "lr": 4e-3},
     "paper": {"data": "mnist", "epochs": 20, "batch_size": 1, "lr": 5e-4, "mu": 0.02},
 }
 J = 20.0  # of equation 9; the paper does not give it, and the validation images chose among 1 to 84
@@ -116,9 +116,7 @@ def main():
     if options.recipe == "paper" and (options.pooling, options.output) != ("subsampling", "rbf"):
         refuse("--recipe paper knows the second derivatives of --pooling subsampling --output rbf")
     run = Run("LeNet", options)
-    # A mirrored shoe is a shoe, which Fashion-MNIST gains from; a mirrored 2 is no digit.
-    flip = options.recipe == "laptop" and options.data != "mnist"
-    train, validation, test = run.data(prepare, augment=random_flip if flip else None)
+    train, validation, test = run.data(prepare)
     model = run.place(LeNet5(run.channels, len(run.classes), **run.ablations))
     criterion = equation_9 if options.output == "rbf" else F.cross_entropy
 
