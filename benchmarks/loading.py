@@ -7,6 +7,7 @@ each PIL image and `.item()` at each step; with 0, 1 and 2 workers, of which the
 Against it, train.py as it is. Both train the same network in the same memory layout with the same
 optimizer, schedule and batch size, and take turns in one process. A figure is the median over the
 rounds of the images trained per second, without the start of the workers and without validation.
+"Feed alone" is the same loop over the batches with no network at the end of it.
 """
 
 import csv
@@ -61,12 +62,20 @@ def usual(train, dataset, batch_size, workers):
     return seen / (time.perf_counter() - began)
 
 
+def feed_alone(batches):
+    """Images per second of a loader whose batches nobody trains on."""
+    began = time.perf_counter()
+    seen = sum(len(labels) for _, labels in batches)
+    return seen / (time.perf_counter() - began)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         branches.preview(Path(folder))
         branch = Path(folder, "LeNet")
         sys.path.insert(0, str(branch))
         train = importlib.import_module("train")
+        data = importlib.import_module("harness.data")
         steps = [transforms.Pad(2), transforms.ToTensor()]
         # pixel * 1.275 - 0.1, as (pixel - mean) / deviation
         steps.append(transforms.Normalize(0.1 / 1.275, 1 / 1.275))
@@ -74,6 +83,7 @@ def main():
             branch / "data", download=True, transform=transforms.Compose(steps)
         )
         dataset = Subset(dataset, range(IMAGES))
+        images = [part[:IMAGES] for part in data.load("fashion-mnist", branch / "data").train]
         speeds = defaultdict(list)
         sizes = sorted({64, train.RECIPES["laptop"]["batch_size"]})
         for number in range(ROUNDS):
@@ -83,6 +93,10 @@ def main():
                 for workers in (0, 1, 2):
                     way = f"usual, {workers} workers"
                     speeds[size, way].append(usual(train, dataset, size, workers))
+                feed = data.batches(images, size, train.prepare, True, "cpu")
+                speeds[size, "train.py, feed alone"].append(feed_alone(feed))
+                feed = DataLoader(dataset, size, shuffle=True)
+                speeds[size, "usual, feed alone"].append(feed_alone(feed))
 
     print(
         f"\nPyTorch {torch.__version__}, Python {platform.python_version()}, "
@@ -90,13 +104,11 @@ def main():
         f"median of {ROUNDS} rounds (lowest to highest)\n"
     )
     for (size, way), values in speeds.items():
-        median = statistics.median(values)
-        print(
-            f"batch {size:>3}  {way:<18} {median:>6.0f}  ({min(values):.0f} to {max(values):.0f})"
-        )
+        median, lowest, highest = statistics.median(values), min(values), max(values)
+        print(f"batch {size:>3}  {way:<20} {median:>9,.0f}  ({lowest:,.0f} to {highest:,.0f})")
     for size in sizes:
         medians = {way: statistics.median(v) for (s, way), v in speeds.items() if s == size}
-        best = max(value for way, value in medians.items() if way != "train.py")
+        best = max(value for way, value in medians.items() if way.endswith("workers"))
         print(
             f"batch {size:>3}  train.py is {medians['train.py'] / best:.1f} times the best of them"
         )

@@ -6,6 +6,8 @@ from itertools import product
 import pytest
 import torch
 
+from conftest import run_python
+
 # Table I, typed in again: the maps of S2 that each map of C3 sees.
 TABLE = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235 012345".split()
 PARAMETERS = {"C1": 156, "S2": 12, "C3": 1_516, "S4": 32, "C5": 48_120, "F6": 10_164}
@@ -180,17 +182,21 @@ def test_the_squash_goes_through_one(model):
     assert model.squash(torch.tensor([1.0, -1.0])).tolist() == pytest.approx([1, -1], abs=1e-4)
 
 
-def test_initial_weights_fill_their_range(net):
+@pytest.mark.parametrize("power", [1, 0.5])
+def test_initial_weights_fill_their_range(model, power):
+    net = model.LeNet5()
+    if power != 1:
+        net.initialize(power)
     fan_in = {"C1": 25, "S2": 4, "S4": 4, "C5": 400, "F6": 120}
     for stage, inputs in fan_in.items():
         for p in getattr(net, stage).parameters():
-            assert p.abs().max() <= 2.4 / inputs
+            assert p.abs().max() <= 2.4 / inputs**power
         largest = max(p.abs().max() for p in getattr(net, stage).parameters())
-        assert largest > 0.9 * 2.4 / inputs
+        assert largest > 0.8 * 2.4 / inputs**power
     kernels = iter(net.C3.weight)
     for inputs in TABLE:
         own = torch.stack([next(kernels) for _ in inputs]).abs()
-        assert 0.9 < own.max() / (2.4 / (25 * len(inputs))) <= 1
+        assert 0.9 < own.max() / (2.4 / (25 * len(inputs)) ** power) <= 1
 
 
 def test_the_codes(model):
@@ -287,3 +293,12 @@ def test_the_recipe_of_1998_is_for_the_network_of_1998(train, monkeypatch, capsy
     with pytest.raises(SystemExit) as stopped:
         train.main()
     assert stopped.value.code == 2 and "--pooling" in capsys.readouterr().err
+
+
+def test_the_training_of_1998_learns(lenet):
+    """Its steps are long enough to diverge if the weights start wrongly; chance is a tenth."""
+    words = "--recipe paper --data fashion-mnist --limit 2000 --epochs 1".split()
+    done = run_python(lenet[0] / "train.py", *words)
+    assert done.returncode == 0, done.stderr
+    (weights,) = lenet[0].glob("checkpoints/LeNet/paper-*limit-2000*/weights.pt")
+    assert torch.load(weights, weights_only=True)["result"]["test_accuracy"] > 0.4

@@ -146,16 +146,17 @@ class LeNet5(nn.Module):
         self.initialize()
 
     @torch.no_grad()
-    def initialize(self):
-        """Uniform in ±2.4 / F_i, where F_i is the fan-in of the unit (appendix A)."""
+    def initialize(self, power=1.0):
+        """Uniform in ±2.4 / F_i^power, F_i being the fan-in of the unit (appendix A: power 1)."""
         fan_in = {self.C1: 25 * self.C1.in_channels, self.S2: 4, self.S4: 4}
         fan_in |= {self.C5: 16 * 25, self.F6: 120, self.output: 84}
         for layer, inputs in fan_in.items():
             for parameter in layer.parameters():
-                parameter.uniform_(-1, 1).mul_(2.4 / inputs)
+                parameter.uniform_(-1, 1).mul_(2.4 / inputs**power)
         maps = torch.tensor([len(inputs) for inputs in self.C3.table])
-        self.C3.bias.uniform_(-1, 1).mul_(2.4 / (25 * maps))
-        self.C3.weight.uniform_(-1, 1).mul_(2.4 / (25 * maps.repeat_interleave(maps)[:, None]))
+        limits = 2.4 / (25 * maps) ** power
+        self.C3.bias.uniform_(-1, 1).mul_(limits)
+        self.C3.weight.uniform_(-1, 1).mul_(limits.repeat_interleave(maps)[:, None])
 
     def forward(self, x):  # [B, 1, 32, 32]
         f = self.activation

@@ -131,6 +131,9 @@ def main():
             cycle_momentum=False,
         )
     else:
+        # From 2.4 / F_i, the signal all but dies on its way to F6: the curvature found there says
+        # nothing of the steps to come, and they diverge. EBLearn, by Y. LeCun's group, takes roots.
+        model.initialize(power=0.5)
         optimizer = DiagonalLevenbergMarquardt(model.parameters(), options.lr, options.mu)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: ETA[min(step // len(train), len(ETA) - 1)] / ETA[0]
