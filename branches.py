@@ -11,7 +11,7 @@ it exists, and a branch with a learner's own commits, or checked out somewhere, 
     python branches.py                        cut or update every branch from main
     python branches.py --from REV             the same from another commit
     python branches.py --preview FOLDER       lay every branch out in FOLDER, as the files are today
-    python branches.py --readme               rewrite the table of models in README.md
+    python branches.py --readme               rewrite the models in README.md
     python branches.py --after LeNet          say what to do once LeNet is trained
 
 Exit code: 0, all branches are up to date; 1, an update was withheld; 2, an error, nothing changed.
@@ -170,12 +170,26 @@ def models_table(models):
     return "\n".join(rows)
 
 
-def with_table(readme, models):
-    """README.md of main with its table of models made anew."""
+def family_tree(models):
+    """A Mermaid flowchart of what builds on what, oldest on top."""
+    lines = ["```mermaid", "flowchart TB"]
+    lines += [f'    {m["name"]}["{m["name"]}, {m["date"].year}"]' for m in models]
+    lines += [f"    {parent} --> {m['name']}" for m in models for parent in m["builds_on"]]
+    return "\n".join([*lines, "```"])
+
+
+def with_models(readme, models):
+    """README.md of main with its table of models and its family tree made anew."""
     marked = re.compile(r"(?<=made by branches.py --readme -->\n).*?(?=<!-- end -->)", re.S)
     if not marked.search(readme):
-        raise Refusal("README.md has lost the two comments around its table of models")
-    return marked.sub(lambda _: models_table(models) + "\n", readme)
+        raise Refusal("README.md has lost the two comments around its models")
+    made = f"""{models_table(models)}
+
+An arrow leads from a model to one that builds on it; the branches' commits have the same parents.
+
+{family_tree(models)}
+"""
+    return marked.sub(lambda _: made, readme)
 
 
 def after(name, models):
@@ -385,7 +399,9 @@ def arguments(argv):
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--from", dest="revision", metavar="REV", help="cut from REV, not from HEAD")
     what.add_argument("--preview", type=Path, metavar="FOLDER", help="write no branch, only FOLDER")
-    what.add_argument("--readme", action="store_true", help="bring README.md's table up to date")
+    what.add_argument(
+        "--readme", action="store_true", help="bring the models in README.md up to date"
+    )
     what.add_argument("--after", metavar="NAME", help="the last lines of make NAME")
     return parser.parse_args(argv)
 
@@ -405,7 +421,7 @@ def main(argv=None):
                 print(after(options.after, models))
                 return 0
             readme = ROOT / "README.md"
-            text = with_table(readme.read_text(encoding="utf-8"), models)
+            text = with_models(readme.read_text(encoding="utf-8"), models)
             readme.write_text(text, encoding="utf-8", newline="\n")
             return 0
         return 1 if cut(options.revision) else 0

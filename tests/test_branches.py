@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 
@@ -447,10 +448,25 @@ def test_switching_back_and_forth_leaves_nothing_dirty(ours):
         assert ours.git("status", "--porcelain") == ""
 
 
-def test_the_readme_has_todays_table_of_models():
+def test_the_readme_has_todays_models():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert branches.with_table(text, MODELS) == text
+    assert branches.with_models(text, MODELS) == text
     assert all(f"models/{model['name']}/summary.md" in text for model in MODELS)
+    arrows = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.M))
+    assert arrows == {(parent, m["name"]) for m in MODELS for parent in m["builds_on"]}
+
+
+def test_the_family_tree_has_a_box_a_model_and_an_arrow_a_parent(repo):
+    repo.write(
+        {"README.md": "# Here\n<!-- models: made by branches.py --readme -->\n<!-- end -->\n"}
+    )
+    assert repo.cut("--readme").returncode == 0
+    text = (repo.folder / "README.md").read_text(encoding="utf-8")
+    tree = text.split("```mermaid\n")[1].split("```")[0].splitlines()
+    assert tree[0].startswith("flowchart")
+    assert '    Old["Old, 1998"]' in tree and '    New["New, 2001"]' in tree
+    arrows = [line.strip() for line in tree if "-->" in line]
+    assert sorted(arrows) == ["Middle --> New", "Old --> Middle", "Old --> New"]
 
 
 def test_the_advice_after_training_names_the_next_model(repo):
