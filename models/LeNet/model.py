@@ -146,15 +146,15 @@ class LeNet5(nn.Module):
         self.initialize()
 
     @torch.no_grad()
-    def initialize(self, power=1.0):
-        """Uniform in ±2.4 / F_i^power, F_i being the fan-in of the unit (appendix A: power 1)."""
+    def initialize(self):
+        """Uniform in ±2.4 / F_i, where F_i is the fan-in of the unit (appendix A)."""
         fan_in = {self.C1: 25 * self.C1.in_channels, self.S2: 4, self.S4: 4}
         fan_in |= {self.C5: 16 * 25, self.F6: 120, self.output: 84}
         for layer, inputs in fan_in.items():
             for parameter in layer.parameters():
-                parameter.uniform_(-1, 1).mul_(2.4 / inputs**power)
+                parameter.uniform_(-1, 1).mul_(2.4 / inputs)
         maps = torch.tensor([len(inputs) for inputs in self.C3.table])
-        limits = 2.4 / (25 * maps) ** power
+        limits = 2.4 / (25 * maps)
         self.C3.bias.uniform_(-1, 1).mul_(limits)
         self.C3.weight.uniform_(-1, 1).mul_(limits.repeat_interleave(maps)[:, None])
 
