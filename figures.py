@@ -1,8 +1,8 @@
-"""Copy the pictures that the summaries show out of finished runs, and report what runs there are.
+"""Renew the pictures that the summaries show, and report what finished runs there are.
 
 A summary shows figures/<run>-<picture>.png, which is checkpoints/<Name>/<run>/<picture>.png of the
 run that made it; runs stay in checkpoints/ when a branch is left for main. A picture whose run is
-not there is left as it is.
+not there is left as it is. All others are drawn by the model's own figures/draw.py.
 
     git checkout LeNet && python train.py && git checkout main && python figures.py
 """
@@ -10,8 +10,11 @@ not there is left as it is.
 import re
 import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 from collections import defaultdict
+from pathlib import Path
 
 import torch
 
@@ -20,10 +23,15 @@ import branches
 
 def main():
     models = branches.read_path((branches.ROOT / "path.toml").read_text(encoding="utf-8"))
-    for name in (model["name"] for model in models):
-        home, runs = branches.ROOT / "models" / name, branches.ROOT / "checkpoints" / name
-        copy_pictures(home, runs)
-        report(name, runs)
+    with tempfile.TemporaryDirectory() as folder:
+        branches.preview(Path(folder))
+        for name in (model["name"] for model in models):
+            home, runs = branches.ROOT / "models" / name, branches.ROOT / "checkpoints" / name
+            copy_pictures(home, runs)
+            draw = Path(folder, name, "figures", "draw.py")
+            if draw.exists():
+                subprocess.run([sys.executable, draw, runs, home / "figures"], check=True)
+            report(name, runs)
     return 0
 
 

@@ -53,7 +53,7 @@ def test_the_links_of_a_branch_lead_somewhere(laid_out, name):
 def test_every_picture_of_a_branch_is_shown(name):
     folder = ROOT / "models" / name
     shown = {target for is_picture, _, target in links(folder / "summary.md") if is_picture}
-    there = {f"figures/{path.name}" for path in folder.glob("figures/*")}
+    there = {f"figures/{path.name}" for path in folder.glob("figures/*.png")}
     assert shown == there
 
 

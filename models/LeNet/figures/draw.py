@@ -1,9 +1,10 @@
 """Draw the pictures of summary.md that train.py does not draw.
 
     python train.py && python train.py --recipe paper --data fashion-mnist
-    python figures/draw.py               writes architecture.png, c3-and-codes.png, maps.png, ...
+    python figures/draw.py [RUNS] [FOLDER]
 
-The last two need those two runs to be finished; what cannot be drawn is said.
+RUNS (default: checkpoints/LeNet) has those two runs; the pictures go to FOLDER (default: RUNS).
+What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
 import csv
@@ -14,29 +15,31 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import prepare  # noqa: E402
+from train import prepare
 
-from harness import data  # noqa: E402
-from harness.run import ROOT, replace  # noqa: E402
-from model import C3_TABLE, LeNet5, digit_codes  # noqa: E402
+from harness import data
+from harness.run import ROOT, replace
+from model import C3_TABLE, LeNet5, digit_codes
 
-LAPTOP = ROOT / "checkpoints" / "LeNet" / "laptop-seed0"
-PAPER = ROOT / "checkpoints" / "LeNet" / "paper-data-fashion-mnist-seed0"
+WORDS = [Path(word) for word in sys.argv[1:]]
+RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"
+FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
+LAPTOP, PAPER = RUNS / "laptop-seed0", RUNS / "paper-data-fashion-mnist-seed0"
 
 
 def save(figure, name):
-    replace(HERE / name, lambda path: figure.savefig(path, format="png", dpi=110))
-    print(f"{HERE / name}: drawn")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    replace(FOLDER / name, lambda path: figure.savefig(path, format="png", dpi=110))
+    print(f"{FOLDER / name}: drawn")
 
 
 def architecture():
     """Every map of LeNet-5 in one scale, with the field that one unit of the next layer sees."""
     stages = [("input", 1, 32), ("C1", 6, 28), ("S2", 6, 14), ("C3", 16, 10), ("S4", 16, 5)]
     fields = {"input": 5, "C1": 2, "S2": 5, "C3": 2, "S4": 5}
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 2.9), layout="constrained")
     axes = figure.subplots()
     left = 0
     for stage, maps, side in stages:
@@ -44,8 +47,9 @@ def architecture():
             corner = (left + 1.4 * i, -side / 2 + 0.9 * i)
             axes.add_patch(Rectangle(corner, side, side, facecolor="#dbe9f6", edgecolor="#1f4e79"))
         field = fields[stage]
-        seen = Rectangle((left + 1, side / 2 - 1 - field), field, field, color="#d9822b")
-        axes.add_patch(seen)
+        inset = min(1, side - field)
+        corner = (left + inset, side / 2 - inset - field)
+        axes.add_patch(Rectangle(corner, field, field, color="#d9822b"))
         width = side + 1.4 * (maps - 1)
         axes.text(
             left + side / 2,
@@ -62,7 +66,7 @@ def architecture():
         )
         axes.text(left + 0.6, -height / 2 - 1.5, f"{stage}\n{units}", ha="center", va="top")
         left += 11
-    axes.set(xlim=(-3, left), ylim=(-24, 24), aspect="equal")
+    axes.set(xlim=(-3, left), ylim=(-24, 20), aspect="equal")
     axes.axis("off")
     save(figure, "architecture.png")
 
@@ -77,6 +81,9 @@ def c3_and_codes():
         sees[list(inputs), i] = 1
     axes.imshow(sees.numpy(), cmap="Blues", vmin=0, vmax=1.6)
     axes.set(xlabel="map of C3", ylabel="map of S2", xticks=range(16), yticks=range(6))
+    for edge in range(16):
+        axes.axvline(edge - 0.5, color="white")
+        axes.axhline(min(edge, 6) - 0.5, color="white")
     table.suptitle("What each map of C3 sees", fontsize=10)
     for axes, code in zip(codes.subplots(2, 5).flat, digit_codes()):
         axes.imshow(code.view(12, 7).numpy(), cmap="gray_r")
@@ -105,15 +112,13 @@ def maps():
     distances = -net.output(x)[0]
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(4, 2.2))
-    grid = upper.subplots(4, 16)
-    for axes in grid.flat:
-        axes.axis("off")
-    for line, (stage, layer) in zip(grid, rows):
-        for axes, map_ in zip(line, layer):
+    for band, (stage, layer) in zip(upper.subfigures(4, 1), rows):
+        title = f"{stage}: {len(layer)} maps, {layer.shape[1]}×{layer.shape[2]}"
+        band.suptitle(title, x=0.005, ha="left", fontsize=9)
+        for axes, map_ in zip(band.subplots(1, 16), layer):
             axes.imshow(map_.numpy(), cmap="gray", vmin=-1.7159, vmax=1.7159)
-        line[0].set_title(
-            f"{stage}: {len(layer)} maps, {layer.shape[1]}×{layer.shape[2]}", loc="left", fontsize=9
-        )
+        for axes in band.axes:
+            axes.axis("off")
     parts = lower.subplots(1, 4, width_ratios=(1, 0.7, 0.7, 2))
     parts[0].imshow(images[0, 0].numpy(), cmap="gray_r")
     parts[0].set_title(f"the image: {loaded.classes[labels[0]]}", fontsize=9)
