@@ -9,7 +9,7 @@ this is repeated, with all of it, from the pixels to the class, learned by gradi
 
     paper                            | here                        | why
     ---------------------------------|-----------------------------|------------------------------
-    10 of 96 ASCII bitmaps as codes  | digits drawn for this file  | the paper's pixels are a figure
+    10 of its ASCII bitmaps as codes | digits drawn for this file  | the paper's pixels are a figure
     10 classes                       | random codes for any others | there is no bitmap for them
     smallest distance wins           | score = -distance           | largest score wins everywhere
 

@@ -49,8 +49,8 @@ def with_none_of_these(scores):
 def equation_9(scores, labels):
     """The distance of the right class, plus log(e^-j + sum of e^-distance).
 
-    It is cross-entropy with one more class, "none of these", at distance j: the wrong classes are
-    pushed away until they are farther than that, and no further.
+    It is cross-entropy with one more class, "none of these", always at distance j: the right class
+    has to come nearer than that too, not only nearer than the other classes.
     """
     return F.cross_entropy(with_none_of_these(scores), labels)
 
@@ -63,8 +63,9 @@ def second_derivatives(model, images):
 
         h(a_i) = f'(a_i)^2 h(x_i)      h(z_j) = sum_i w_ij^2 h(a_i)      h(w_ij) = h(a_i) z_j^2
 
-    (a shared weight adds its connections up). The last two are what the gradient's own way back
-    computes if weights and inputs are squared. All are positive, since f'' is left out, as in
+    (a shared weight adds its connections up, without cross terms; so does the coefficient that the
+    four inputs of a Subsampling unit share). The last two are what the gradient's own way back
+    computes if weights and inputs are squared. None is negative, since f'' is left out, as in
     Gauss and Newton's method. Returns a list of tensors, in the order of model.parameters().
     """
     f = model.activation
@@ -75,8 +76,8 @@ def second_derivatives(model, images):
         sums.append(stage(inputs[-1]).detach().requires_grad_())
         x = f(sums[-1]).detach()
 
-    # By the outputs of F6, where the loss is log sum_i e^(-y_i) and more, with y_i = |x - w_i|^2:
-    # the variance of dy_i/dx under the softmax, and d2y_i/dx2 = 2 for "none of these".
+    # By the outputs of F6, exactly: 2 from y_D; from the logarithm, the variance of dy_i/dx under
+    # the softmax, less 2 sum_i p_i ("none of these", a constant, adds nothing to either).
     p = F.softmax(with_none_of_these(model.output(x)), dim=1)[:, :-1, None]
     dy = 2 * (x[:, None, :] - model.output.codes)
     h = (p * dy.square()).sum(1) - (p * dy).sum(1).square() + 2 * (1 - p.sum(1))
@@ -87,7 +88,7 @@ def second_derivatives(model, images):
         squared = copy.deepcopy(stage)
         for weight in squared.parameters():
             weight.data.square_()
-        z = z.detach().square().requires_grad_()
+        z = z.square().requires_grad_()
         *own, h = torch.autograd.grad(squared(z), [*squared.parameters(), z], h)
         found = [total / len(images) for total in own] + found
     return found
