@@ -38,7 +38,7 @@ def main():
 def copy_pictures(home, runs):
     """Renew each picture of home/summary.md that a finished run in `runs` has."""
     text = (home / "summary.md").read_text(encoding="utf-8")
-    for picture in sorted(set(re.findall(r"figures/([\w.-]+)-(\w+)\.png", text))):
+    for picture in sorted(set(re.findall(r"figures/([\w.-]+-seed\d+)-(\w+)\.png", text))):
         run, name = picture
         source, target = runs / run / f"{name}.png", home / "figures" / f"{run}-{name}.png"
         if (runs / run / "weights.pt").exists():
