@@ -149,7 +149,9 @@ def fill_in(template, model, models):
         year=model["date"].year,
         idea=model["idea"],
         place=f"{place + 1} of {len(models)}",
-        builds_on="It builds on " + " and ".join(parents) + ":" if parents else "Nothing comes before it:",
+        builds_on="It builds on " + " and ".join(parents) + ":"
+        if parents
+        else "Nothing comes before it:",
         diff="\n    ".join(diffs) or "git log --stat -1 --format='%s'",
         next=(
             f"git checkout {following[0]} && python train.py"

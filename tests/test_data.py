@@ -93,7 +93,7 @@ def test_cifar10_is_three_channels_in_torchvisions_order(harness, tmp_path, monk
     monkeypatch.setattr(datasets.CIFAR10, "meta", {"key": "label_names", **meta})
     monkeypatch.setattr(harness.data, "VALIDATION", 2)
     loaded = harness.data.load("cifar10", tmp_path)
-    assert [len(part[0]) for part in loaded[1:]] == [4, 2, 6]
+    assert loaded.channels == 3 and [len(part[0]) for part in loaded[2:]] == [4, 2, 6]
     assert torch.equal(loaded.test[0], pixels.view(6, 3, 32, 32))
     assert loaded.train[1].tolist() == [0, 1, 2, 3]
     assert loaded.classes == tuple("abcdefghij")
@@ -116,9 +116,9 @@ def test_without_a_network_it_says_what_to_put_where(
     assert len(error.splitlines()) == 1
 
 
-def test_an_unknown_data_set_is_refused(harness, tmp_path, capsys):
+def test_an_unknown_data_set_is_refused(harness, capsys):
     with pytest.raises(SystemExit) as stopped:
-        harness.data.load("imaginary", tmp_path)
+        harness.data.data_set("imaginary")
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and "imaginary" in error and "fashion-mnist" in error
 

@@ -119,7 +119,7 @@ def world(harness, parse, tmp_path, monkeypatch):
         -1, 1, 1, 1
     )
     parts = [(images[a:b].to(torch.uint8), labels[a:b]) for a, b in ((0, 60), (60, 80), (80, 100))]
-    tiny = harness.data.Data(("dark", "bright"), *parts)
+    tiny = harness.data.Data(("dark", "bright"), 1, *parts)
     monkeypatch.setattr(harness.data, "load", lambda *_: tiny)
 
     def train(*words, loss_scale=lambda epoch: 1.0, **variant):

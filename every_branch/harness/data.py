@@ -1,11 +1,14 @@
-"""Reading data: the Fashion-MNIST that ships with every branch, and torchvision's data sets.
+"""Reading data: the Fashion-MNIST that ships with every branch, torchvision's data sets, folders.
 
-Everything here fits in memory, so a data set is one uint8 tensor of images and one of labels, and
-a batch is cut out of them and transformed as a whole: one call for 128 images, not 128 calls.
+The first two fit in memory, so a data set is one uint8 tensor of images and one of labels, and a
+batch is cut out of them and transformed as a whole: one call for 128 images, not 128 calls. The
+images of a folder are decoded by worker processes, which bring them to one size; from there on
+they take the same way.
 """
 
 import gzip
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +18,12 @@ from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     RandomSampler,
     SequentialSampler,
     TensorDataset,
 )
+from tqdm import tqdm
 
 VALIDATION = 5_000  # images, the last of the official training set: the same on every branch
 
@@ -42,15 +47,20 @@ TORCHVISION = {  # where a file goes that was downloaded by hand
     "cifar10": ("CIFAR10", "the file cifar-10-python.tar.gz into", "."),
 }
 NAMES = ("fashion-mnist", *TORCHVISION)
+BROKEN = 10  # unreadable files of a folder that a run puts up with
 
 
 class Data(NamedTuple):
-    """A data set: images are uint8 tensors [N, C, H, W], labels int64 tensors [N]."""
+    """A data set. A split is (uint8 images [N, C, H, W], int64 labels [N]), or Images of a folder.
+
+    test is None where there are no images to test on but those of the validation.
+    """
 
     classes: tuple[str, ...]
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    channels: int
+    train: "tuple[Tensor, Tensor] | Images"
+    validation: "tuple[Tensor, Tensor] | Images"
+    test: "tuple[Tensor, Tensor] | Images | None"
 
 
 def refuse(message):
@@ -59,17 +69,30 @@ def refuse(message):
     raise SystemExit(2)
 
 
-def load(name, folder, limit=None):
-    """The data set `name`, one of NAMES, from `folder`; `limit` keeps that many training images."""
+def data_set(text):
+    """The argument of --data: one of NAMES, or the absolute path of a folder that is there."""
+    if text in NAMES:
+        return text
+    if not Path(text).is_dir():
+        refuse(f"--data {text}: it should be one of {', '.join(NAMES)}, or a folder of images")
+    return str(Path(text).resolve())
+
+
+def load(name, folder, limit=None, size=None):
+    """The data set `name`, by data_set(); `limit` keeps that many training images.
+
+    folder: where those of NAMES are. size: the side that the images of a folder are brought to.
+    """
+    if name not in NAMES:
+        return from_folder(Path(name), limit, size)
     if name == "fashion-mnist":
         classes, train, test = fashion_mnist(folder)
-    elif name in TORCHVISION:
-        classes, train, test = from_torchvision(name, folder)
     else:
-        refuse(f"--data {name}: it should be one of {', '.join(NAMES)}")
+        classes, train, test = from_torchvision(name, folder)
     (images, labels), cut = train, len(train[0]) - VALIDATION
     limit = min(limit or cut, cut)
-    return Data(classes, (images[:limit], labels[:limit]), (images[cut:], labels[cut:]), test)
+    train, validation = (images[:limit], labels[:limit]), (images[cut:], labels[cut:])
+    return Data(classes, images.shape[1], train, validation, test)
 
 
 def fashion_mnist(folder):
@@ -118,11 +141,13 @@ def from_torchvision(name, folder):
 
 
 def batches(split, batch_size, transform, shuffle, device):
-    """A DataLoader over a split in memory, which yields (transform(images), labels) on `device`.
+    """A loader over a split of a Data, which yields (transform(images), labels) on `device`.
 
-    It asks its data set for a whole batch at a time (that is what batch_size=None means), so that
-    the images are cut out by one indexing operation.
+    Of a split in memory it asks for a whole batch at a time (that is what batch_size=None means),
+    so that the images are cut out by one indexing operation.
     """
+    if isinstance(split, Images):
+        return FolderLoader(split, batch_size, transform, shuffle, device)
     dataset = TensorDataset(*(part.to(device) for part in split))
     order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
     return DataLoader(
@@ -131,6 +156,119 @@ def batches(split, batch_size, transform, shuffle, device):
         batch_size=None,
         collate_fn=lambda batch: (transform(batch[0]), batch[1]),
     )
+
+
+# Folders of images
+
+
+class Images(Dataset):
+    """The images of one split of a folder: (uint8 tensor [3, size, size], class, path).
+
+    size: the shorter side is brought to it, and the middle is cut out. The tensor of a file that
+    cannot be read is None.
+    """
+
+    def __init__(self, files, size):
+        self.files, self.size = files, size
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        path, label = self.files[index]
+        try:
+            return decode(path, self.size), label, path
+        except Exception:  # Pillow raises nearly anything on a broken file
+            return None, label, path
+
+
+def decode(path, size):
+    """An image file of any kind (the first frame, in colour) as a uint8 tensor [3, size, size]."""
+    from PIL import Image
+    from torchvision.transforms.v2 import functional as transforms
+
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * size, 2 * size))  # a large JPEG gets a fraction of its pixels
+        image = transforms.resize(image.convert("RGB"), size)
+    return transforms.pil_to_tensor(transforms.center_crop(image, size))
+
+
+def collate(samples):
+    """(images, labels, paths of the files that could not be read) of one batch."""
+    whole = [(image, label) for image, label, _ in samples if image is not None]
+    broken = [path for image, _, path in samples if image is None]
+    images = torch.stack([image for image, _ in whole]) if whole else None
+    return images, torch.tensor([label for _, label in whole]), broken
+
+
+class FolderLoader:
+    """Batches of (transform(images), labels) on `device`, decoded by worker processes.
+
+    A file that cannot be read is named once and left out; more than BROKEN of them stop the run.
+    """
+
+    def __init__(self, dataset, batch_size, transform, shuffle, device):
+        self.dataset, self.transform, self.device, self.broken = dataset, transform, device, set()
+        workers = min(os.cpu_count() or 1, 16)
+        self.loader = DataLoader(
+            dataset,
+            batch_size,
+            shuffle,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.device(device).type == "cuda",
+            persistent_workers=True,
+        )
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for images, labels, broken in self.loader:
+            for path in sorted(set(broken) - self.broken):
+                self.broken.add(path)
+                tqdm.write(f"{path} is no image that can be read, and left out", file=sys.stderr)
+            if len(self.broken) > BROKEN:
+                refuse(f"more than {BROKEN} image files cannot be read: is this data set whole?")
+            if images is not None:
+                yield self.transform(images.to(self.device)), labels.to(self.device)
+
+
+def from_folder(folder, limit, size):
+    """The images in train*/<class>/, val*/<class>/ and, if there is one, test*/<class>/.
+
+    Several train folders, as ImageNet-100 comes in, count as one. Classes are numbered by their
+    sorted names, over all splits; one that a split lacks is reported.
+    """
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    homes = {
+        split: sorted(home for home in folder.glob(f"{split}*/*") if home.is_dir())
+        for split in ("train", "val", "test")
+    }
+    if not (homes["train"] and homes["val"]):
+        refuse(f"{folder} should have the folders train/<class>/ and val/<class>/ of images")
+    classes = sorted({home.name for found in homes.values() for home in found})
+    numbers = {name: number for number, name in enumerate(classes)}
+    splits = {}
+    for split, found in homes.items():
+        files = sorted(
+            (str(path), numbers[home.name])
+            for home in found
+            for path in home.rglob("*")
+            if path.suffix.lower() in (*IMG_EXTENSIONS, ".gif")
+        )
+        if found and not files:
+            refuse(f"{folder / split} has no images")
+        lacking = numbers.keys() - {classes[number] for _, number in files}
+        if found and lacking:
+            names = ", ".join(sorted(lacking))
+            print(f"{folder / split} has no images of: {names}", file=sys.stderr)
+        # In one random order, the same everywhere, so that the first N images are of all classes.
+        order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))
+        files = [files[i] for i in order[: limit if split == "train" else None]]
+        splits[split] = Images(files, size) if files else None
+    return Data(tuple(classes), 3, *splits.values())
 
 
 # Augmentation of a batch of images [B, C, H, W], with one draw per image

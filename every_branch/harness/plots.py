@@ -25,7 +25,7 @@ def learning_curves(path, history, title):
     figure.savefig(path, format="png", dpi=110)
 
 
-def predictions(path, images, labels, predicted, classes, columns=10):
+def predictions(path, images, labels, predicted, classes, split, columns=10):
     """A grid of images with the predicted class; a wrong one in red, with the true class below."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.25 * columns, 1.55 * rows), layout="constrained")
@@ -39,11 +39,12 @@ def predictions(path, images, labels, predicted, classes, columns=10):
         text = classes[guess] if right else f"✗ {classes[guess]}\n({classes[label]})"
         axes.set_title(text, fontsize=8, color="black" if right else "tab:red")
     wrong = int((labels != predicted).sum())
-    figure.suptitle(f"The first {len(images)} test images: {wrong} wrong, in red (true class)")
+    first = f"The first {len(images)} {split} images"
+    figure.suptitle(f"{first}: {wrong} wrong, in red (true class)")
     figure.savefig(path, format="png", dpi=90)
 
 
-def confusion_matrix(path, matrix, classes):
+def confusion_matrix(path, matrix, classes, split):
     """Counts [true class, predicted class], shaded by the share of the true class."""
     matrix = matrix.float()
     share = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
@@ -51,7 +52,7 @@ def confusion_matrix(path, matrix, classes):
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", title="Confusion matrix, test images")
+    axes.set(xlabel="predicted", ylabel="true", title=f"Confusion matrix, {split} images")
     if len(classes) <= 30:
         axes.set_xticks(range(len(classes)), classes, rotation=90)
         axes.set_yticks(range(len(classes)), classes)

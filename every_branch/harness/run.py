@@ -85,7 +85,7 @@ def command_line(description, recipes, argv=None, **ablations):
     default = next(iter(recipes))
     add = parser.add_argument
     add("--recipe", choices=recipes, default=default, help=f"default: {default}")
-    add("--data", metavar="NAME", help=f"data set: {', '.join(data.NAMES)}")
+    add("--data", metavar="NAME", type=data.data_set, help=f"{', '.join(data.NAMES)}, or a folder")
     add("--epochs", type=positive(int), help="passes over the training images")
     add("--batch-size", type=positive(int), help="images a step")
     add("--lr", type=positive(float), help="learning rate, the highest one of the schedule")
@@ -202,7 +202,7 @@ class Run:
         self.ablations = {flag: settings[flag] for flag in settings.pop("ablations")}
         self.settings = settings
         changed = "".join(
-            f"-{key.replace('_', '-')}-{settings[key]}"
+            f"-{key.replace('_', '-')}-{Path(str(settings[key])).name}"
             for key in defaults
             if settings[key] != defaults[key]
         )
@@ -222,25 +222,31 @@ class Run:
         random.seed(settings["seed"])
         torch.manual_seed(settings["seed"])
 
-    def data(self, prepare, augment=None):
+    def data(self, prepare, augment=None, image_size=224):
         """Three loaders of (images, labels): training, validation and test.
 
         prepare: uint8 images [B, C, H, W] to the network's float input; augment: the same to uint8
-        images, applied to the training images before. Sets self.classes and self.channels.
+        images, applied to the training images before. image_size: the side that the images of a
+        folder are brought to before both. Sets self.classes and self.channels.
+
+        Where a folder has no test images, the third loader is the second, and the result is named
+        for what it is.
         """
         settings = self.settings
-        loaded = data.load(settings["data"], ROOT / "data", settings["limit"])
-        self.classes, self.channels = loaded.classes, loaded.train[0].shape[1]
+        loaded = data.load(settings["data"], ROOT / "data", settings["limit"], image_size)
+        self.classes, self.channels = loaded.classes, loaded.channels
+        self.last_split = "test" if loaded.test else "validation"
         size = settings["batch_size"]
 
         def augmented(images):
             return prepare(augment(images) if augment else images)
 
-        return (
-            data.batches(loaded.train, size, augmented, True, self.device),
-            data.batches(loaded.validation, max(size, 250), prepare, False, self.device),
-            data.batches(loaded.test, max(size, 250), prepare, False, self.device),
+        train = data.batches(loaded.train, size, augmented, True, self.device)
+        validation, test = (
+            data.batches(split, max(size, 250), prepare, False, self.device) if split else None
+            for split in (loaded.validation, loaded.test)
         )
+        return train, validation, test or validation
 
     def place(self, model):
         """The model on this run's device, in the memory layout that convolutions are fastest in."""
@@ -379,9 +385,10 @@ class Run:
         model.load_state_dict(self.best["weights"])
         _, predicted, true = self.evaluate(model, loader)
         self.result = {
-            "test_accuracy": share_right(predicted, true),
-            "test_images": len(true),
             "validation_accuracy": self.best["accuracy"],
+            f"{self.last_split}_accuracy": share_right(predicted, true),
+            "split": self.last_split,
+            "images": len(true),
             "epoch": self.best["epoch"],
             "seconds": sum(row["seconds"] for row in self.history),
             "machine": self.describe_machine(),
@@ -400,11 +407,14 @@ class Run:
         return self.result
 
     def summary(self):
-        result = self.result
-        accuracy = result["test_accuracy"]
+        result, split = self.result, self.result["split"]
+        if split == "test":
+            chosen = f"validation {result['validation_accuracy']:.2%}"
+        else:
+            chosen = "chosen on the same images, as there are no others to test on"
         return (
-            f"Test accuracy {accuracy:.2%} on {result['test_images']:,} images, with the weights "
-            f"of epoch {result['epoch']} (validation {result['validation_accuracy']:.2%}); "
+            f"{split.capitalize()} accuracy {result[f'{split}_accuracy']:.2%} on "
+            f"{result['images']:,} images, with the weights of epoch {result['epoch']} ({chosen}); "
             f"trained in {clock(result['seconds'])} min on {result['machine']}"
         )
 
@@ -420,10 +430,10 @@ class Run:
         pictures = {
             "curves.png": lambda path: plots.learning_curves(path, self.history, self.title),
             "predictions.png": lambda path: plots.predictions(
-                path, images, true[:count], predicted[:count], self.classes
+                path, images, true[:count], predicted[:count], self.classes, self.last_split
             ),
             "confusion.png": lambda path: plots.confusion_matrix(
-                path, matrix.view(classes, classes), self.classes
+                path, matrix.view(classes, classes), self.classes, self.last_split
             ),
         }
         if kernels is not None:

@@ -119,7 +119,7 @@ def main():
     if options.recipe == "paper" and (options.pooling, options.output) != ("subsampling", "rbf"):
         refuse("--recipe paper knows the second derivatives of --pooling subsampling --output rbf")
     run = Run("LeNet", options)
-    train, validation, test = run.data(prepare)
+    train, validation, test = run.data(prepare, image_size=32)
     model = run.place(LeNet5(run.channels, len(run.classes), **run.ablations))
     criterion = equation_9 if options.output == "rbf" else F.cross_entropy
 
