@@ -253,7 +253,7 @@ def from_folder(folder, limit, size):
     splits = {}
     for split, found in homes.items():
         files = sorted(
-            (str(path), numbers[home.name])
+            (path.as_posix(), numbers[home.name])
             for home in found
             for path in home.rglob("*")
             if path.suffix.lower() in (*IMG_EXTENSIONS, ".gif")
