@@ -58,8 +58,9 @@ def report(name, runs):
     accuracies = defaultdict(dict)
     for weights in sorted(runs.glob("*-seed*/weights.pt")):
         kind, _, seed = weights.parent.name.rpartition("-seed")
-        result = torch.load(weights, weights_only=True)["result"]
-        accuracies[kind][seed] = result["test_accuracy"]
+        result = torch.load(weights, map_location="cpu", weights_only=True)["result"]
+        if "test_accuracy" in result:
+            accuracies[kind][seed] = result["test_accuracy"]
     for kind, by_seed in accuracies.items():
         values = list(by_seed.values())
         spread = f" ± {statistics.stdev(values):.2%}" if len(values) > 1 else ""

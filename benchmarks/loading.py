@@ -5,7 +5,7 @@
 The usual way: torchvision's FashionMNIST behind a DataLoader, with Pad, ToTensor and Normalize on
 each PIL image and `.item()` at each step; with 0, 1 and 2 workers, of which the best counts.
 Against it, train.py as it is. Both train the same network in the same memory layout with the same
-optimizer, schedule and batch size, and take turns in one process. A figure is the median over the
+optimizer and batch size, and take turns in one process. A figure is the median over the
 rounds of the images trained per second, without the start of the workers and without validation.
 "Feed alone" is the same loop over the batches with no network at the end of it.
 """

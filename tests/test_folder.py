@@ -44,6 +44,8 @@ def test_classes_are_numbered_by_name_and_parts_are_one(harness, folder, capsys)
 def test_a_class_that_a_split_lacks_is_reported_and_keeps_the_numbers(harness, folder, capsys):
     save(folder / "train.X2" / "amber" / "0.png", "red")
     save(folder / "test" / "red" / "0.png", "red")
+    (folder / "train.X1" / ".cache").mkdir()
+    (folder / "train.X1" / "red" / "._0.png").write_bytes(b"hidden")
     loaded = harness.data.load(str(folder), None, size=8)
     assert loaded.classes == ("amber", "blue", "green", "red")
     assert {label for _, label in loaded.validation.files} == {1, 2, 3}
@@ -69,15 +71,32 @@ def test_a_limit_takes_images_of_all_classes(harness, folder):
         ("a.jpg", "CMYK", (255, 0, 0)),
         ("a.jpg", "L", (76, 76, 76)),  # the grey of red
         ("a.png", "1", None),
+        ("a.tif", "I;16", (128, 128, 128)),
         ("a.webp", "RGB", (255, 0, 0)),
     ],
 )
 def test_every_kind_of_file_has_three_channels(harness, tmp_path, name, mode, color):
-    save(tmp_path / name, "red", mode=mode)
+    if mode == "I;16":
+        Image.new(mode, (60, 40), 128 * 257).save(tmp_path / name)
+    else:
+        save(tmp_path / name, "red", mode=mode)
     image = harness.data.decode(tmp_path / name, 16)
     assert image.shape == (3, 16, 16) and image.dtype == torch.uint8
     if color:
         assert (image.flatten(1).float().mean(1) - torch.tensor(color)).abs().max() < 4
+
+
+def test_what_is_transparent_is_white(harness, tmp_path):
+    image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 10, 20))
+    image.save(tmp_path / "a.png")
+    image = harness.data.decode(tmp_path / "a.png", 20)
+    assert (image[:, :, :9] == 0).all() and (image[:, :, 11:] == 255).all()
+
+
+def test_floating_point_pixels_are_not_guessed(harness, tmp_path):
+    Image.new("F", (20, 20), 0.5).save(tmp_path / "a.tif")
+    assert harness.data.Images([(tmp_path / "a.tif", 0)], 8)[0][0] is None
 
 
 def test_of_an_animation_the_first_frame_counts(harness, tmp_path):
@@ -103,7 +122,13 @@ def test_the_middle_of_a_photograph_is_scaled_well(harness, tmp_path, size):
     assert (image - expected).abs().mean() < 4
 
 
-def test_a_broken_file_is_named_once_and_left_out(harness, folder, capsys):
+@pytest.fixture
+def workers(lenet, monkeypatch):
+    """Worker processes that are spawned, not forked, find the harness by this."""
+    monkeypatch.syspath_prepend(lenet[0])
+
+
+def test_a_broken_file_is_named_once_and_left_out(harness, workers, folder, capsys):
     broken = folder / "val" / "red" / "3.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     (folder / "val" / "blue" / "0.jpg").write_bytes(b"")
@@ -119,7 +144,7 @@ def test_a_broken_file_is_named_once_and_left_out(harness, folder, capsys):
     assert error.count(broken.as_posix()) == 1 and len(error.splitlines()) == 2
 
 
-def test_many_broken_files_stop_the_run(harness, folder, capsys):
+def test_many_broken_files_stop_the_run(harness, workers, folder, capsys):
     for color in COLORS:
         for path in (folder / "val" / color).glob("*.jpg"):
             path.write_bytes(b"broken")
@@ -128,6 +153,21 @@ def test_many_broken_files_stop_the_run(harness, folder, capsys):
     with pytest.raises(SystemExit) as stopped:
         list(loader)
     assert stopped.value.code == 2 and "is this data set whole?" in capsys.readouterr().err
+
+
+def test_a_class_that_is_not_trained_is_refused(harness, folder, capsys):
+    save(folder / "test" / "images" / "0.png", "red")
+    with pytest.raises(SystemExit) as stopped:
+        harness.data.load(str(folder), None, size=8)
+    assert stopped.value.code == 2 and "images" in capsys.readouterr().err
+
+
+def test_a_split_without_one_readable_image_is_refused(harness, workers, tmp_path, capsys):
+    (tmp_path / "0.png").write_bytes(b"broken")
+    images = harness.data.Images([(str(tmp_path / "0.png"), 0)], 8)
+    with pytest.raises(SystemExit) as stopped:
+        list(harness.data.batches(images, 4, lambda x: x, False, "cpu"))
+    assert stopped.value.code == 2 and "none of the 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("missing", ["train.X1 and train.X2", "val", "images"])
@@ -157,3 +197,38 @@ def test_a_network_trains_on_a_folder_and_the_result_is_named_for_what_it_is(len
     save(folder / "test" / "red" / "0.png", "red")
     done = run_python(lenet[0] / "train.py", "--data", folder, "--fresh", *words[2:])
     assert "\nTest accuracy" in done.stdout, done.stderr
+
+
+DIES = """
+import os, sys
+from harness import run
+save = run.Run.save
+def save_and_die(self):
+    save(self)
+    if self.epoch == 1:
+        os._exit(9)
+run.Run.save = save_and_die
+import train
+train.main()
+"""
+
+
+def test_on_a_folder_too_a_run_that_died_ends_with_the_same_bits(lenet, folder):
+    words = ["--data", folder, "--epochs", "3", "--batch-size", "16", "--seed", "5"]
+    weights = []
+    for start in (["train.py", "--fresh"], ["-c", DIES, "--fresh"], ["train.py"]):
+        done = run_python(*start, *words, cwd=lenet[0])
+        assert done.returncode == (9 if "-c" in start else 0), done.stderr
+        if done.returncode == 0:
+            (path,) = lenet[0].glob("checkpoints/LeNet/*my images*-seed5/weights.pt")
+            weights.append(torch.load(path, weights_only=True)["weights"])
+    assert "1 of them done before" in done.stdout
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_other_files_are_another_run(lenet, folder):
+    words = ["--data", folder, "--epochs", "1", "--seed", "6"]
+    assert run_python(lenet[0] / "train.py", *words).returncode == 0
+    save(folder / "train.X1" / "red" / "new.png", "red")
+    done = run_python(lenet[0] / "train.py", *words)
+    assert done.returncode == 2 and "files is" in done.stderr, done.stderr

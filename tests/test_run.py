@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -433,8 +434,9 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(lenet, unbroken):
 def test_killed_from_outside_it_ends_with_the_same_bits(lenet, unbroken):
     folder = lenet[0] / "checkpoints" / "LeNet" / SHORT_FOLDER
     command = [sys.executable, str(lenet[0] / "train.py"), *SHORT]
-    process = subprocess.Popen([*command, "--fresh"], stdout=subprocess.DEVNULL)
-    while not (folder / "history.csv").exists() or (folder / "weights.pt").exists():
+    shutil.rmtree(folder, ignore_errors=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not (folder / "history.csv").exists():
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()

@@ -47,7 +47,7 @@ TORCHVISION = {  # where a file goes that was downloaded by hand
     "cifar10": ("CIFAR10", "the file cifar-10-python.tar.gz into", "."),
 }
 NAMES = ("fashion-mnist", *TORCHVISION)
-BROKEN = 10  # unreadable files of a folder that a run puts up with
+BROKEN = 10  # unreadable files that are put up with in a split of a folder
 
 
 class Data(NamedTuple):
@@ -183,12 +183,20 @@ class Images(Dataset):
 
 
 def decode(path, size):
-    """An image file of any kind (the first frame, in colour) as a uint8 tensor [3, size, size]."""
+    """An image file (the first frame, in colour, on white) as a uint8 tensor [3, size, size]."""
     from PIL import Image
     from torchvision.transforms.v2 import functional as transforms
 
     with Image.open(path) as image:
         image.draft("RGB", (2 * size, 2 * size))  # a large JPEG gets a fraction of its pixels
+        if image.mode == "F":
+            raise ValueError("what is black or white among floating-point pixels, no one knows")
+        if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+            image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        if image.has_transparency_data:
+            image = Image.alpha_composite(
+                Image.new("RGBA", image.size, "white"), image.convert("RGBA")
+            )
         image = transforms.resize(image.convert("RGB"), size)
     return transforms.pil_to_tensor(transforms.center_crop(image, size))
 
@@ -209,21 +217,27 @@ class FolderLoader:
 
     def __init__(self, dataset, batch_size, transform, shuffle, device):
         self.dataset, self.transform, self.device, self.broken = dataset, transform, device, set()
-        workers = min(os.cpu_count() or 1, 16)
+        if hasattr(os, "sched_getaffinity"):
+            cores = len(os.sched_getaffinity(0))
+        else:
+            cores = os.cpu_count() or 1
         self.loader = DataLoader(
             dataset,
             batch_size,
-            shuffle,
-            num_workers=workers,
+            sampler=RandomSampler(dataset) if shuffle else None,
+            num_workers=min(cores, 16),
             collate_fn=collate,
             pin_memory=torch.device(device).type == "cuda",
-            persistent_workers=True,
+            persistent_workers=shuffle,
+            # Of its own, so that starting workers draws nothing from the state that is saved.
+            generator=torch.Generator(),
         )
 
     def __len__(self):
         return len(self.loader)
 
     def __iter__(self):
+        seen = False
         for images, labels, broken in self.loader:
             for path in sorted(set(broken) - self.broken):
                 self.broken.add(path)
@@ -231,31 +245,37 @@ class FolderLoader:
             if len(self.broken) > BROKEN:
                 refuse(f"more than {BROKEN} image files cannot be read: is this data set whole?")
             if images is not None:
+                seen = True
                 yield self.transform(images.to(self.device)), labels.to(self.device)
+        if not seen:
+            refuse(f"none of the {len(self.dataset)} image files can be read")
 
 
 def from_folder(folder, limit, size):
     """The images in train*/<class>/, val*/<class>/ and, if there is one, test*/<class>/.
 
     Several train folders, as ImageNet-100 comes in, count as one. Classes are numbered by their
-    sorted names, over all splits; one that a split lacks is reported.
+    sorted names; one that a split lacks is reported. Names that start with a dot are left out.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     homes = {
-        split: sorted(home for home in folder.glob(f"{split}*/*") if home.is_dir())
+        split: [home for home in folder.glob(f"{split}*/[!.]*") if home.is_dir()]
         for split in ("train", "val", "test")
     }
     if not (homes["train"] and homes["val"]):
         refuse(f"{folder} should have the folders train/<class>/ and val/<class>/ of images")
-    classes = sorted({home.name for found in homes.values() for home in found})
+    classes = sorted({home.name for home in homes["train"]})
     numbers = {name: number for number, name in enumerate(classes)}
     splits = {}
     for split, found in homes.items():
+        unknown = {home.name for home in found} - numbers.keys()
+        if unknown:
+            refuse(f"{folder / split} has a class that is not trained: {min(unknown)}")
         files = sorted(
             (path.as_posix(), numbers[home.name])
             for home in found
-            for path in home.rglob("*")
+            for path in home.rglob("[!.]*")
             if path.suffix.lower() in (*IMG_EXTENSIONS, ".gif")
         )
         if found and not files:
@@ -265,10 +285,16 @@ def from_folder(folder, limit, size):
             names = ", ".join(sorted(lacking))
             print(f"{folder / split} has no images of: {names}", file=sys.stderr)
         # In one random order, the same everywhere, so that the first N images are of all classes.
-        order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
         files = [files[i] for i in order[: limit if split == "train" else None]]
         splits[split] = Images(files, size) if files else None
     return Data(tuple(classes), 3, *splits.values())
+
+
+def digest(loaded):
+    """What files a Data of a folder consists of, in a few letters."""
+    splits = [split.files if split else None for split in loaded[2:]]
+    return hashlib.sha256(repr(splits).encode()).hexdigest()[:12]
 
 
 # Augmentation of a batch of images [B, C, H, W], with one draw per image

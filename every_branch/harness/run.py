@@ -15,7 +15,8 @@ train.py holds what there is to learn; this file keeps the books, the same on ev
 
 A run lives in checkpoints/<Name>/<recipe>[-flag-value...]-seed<N>/. While it trains, state.pt
 there holds all that is needed to go on, renewed after every epoch in one rename, so that a run
-that was killed ends with the same weights as one that was not. A finished run has weights.pt.
+that was killed ends with the same weights as one that was not (on a CPU, bit for bit). A finished
+run has weights.pt.
 """
 
 import argparse
@@ -76,7 +77,8 @@ def command_line(description, recipes, argv=None, **ablations):
         recipe needs}}, the default first; the four named here can be overridden by flags.
     ablations: flag=(default, other choices...), which are keyword arguments of the model.
     """
-    sys.stdout.reconfigure(errors="replace")  # a path may hold letters that the terminal lacks
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a path may hold letters that a terminal lacks
     parser = Parser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -137,12 +139,15 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
-def read_checkpoint(path, identity):
-    """The dict in a file that this run wrote; any other file is refused by name, unexecuted."""
+def read_checkpoint(path, identity, needed):
+    """The dict in a file that this run wrote; any other file is refused by name, unexecuted.
+
+    needed: a key that the dict has to have besides the identity.
+    """
     try:
         with warnings.catch_warnings(action="ignore"):
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = saved["identity"]
+        theirs, _ = saved["identity"], saved[needed]
         differing = [key for key in identity if theirs.get(key) != identity[key]]
         differing += theirs.keys() - identity.keys()
     except Exception:  # a broken file makes torch.load raise nearly anything
@@ -156,27 +161,36 @@ def read_checkpoint(path, identity):
     refuse(f"{path} is of another run: {key} is {there} there, {here} here; --fresh starts over")
 
 
-def random_state():
-    """The state of every random generator that training may draw from."""
+def random_state(device):
+    """The state of every random generator that training on `device` may draw from."""
     state = {"python": random.getstate(), "cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
         state["mps"] = torch.mps.get_rng_state()
     return state
 
 
-def set_random_state(state):
+def set_random_state(state, device):
+    """Back to a random_state(); what the device draws goes on only on a device of the same kind."""
     random.setstate(state["python"])
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if "mps" in state and torch.backends.mps.is_available():
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    if device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"])
 
 
 def share_right(predicted, true):
     return (predicted == true).sum().item() / len(true)
+
+
+def short(value):
+    """A setting in the name of a run's folder; a path is its last part and a sum of the whole."""
+    text = str(value)
+    if Path(text).is_absolute():
+        return f"{Path(text).name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return text
 
 
 def clock(seconds):
@@ -197,12 +211,12 @@ class Run:
     def __init__(self, name, options, **variant):
         settings = {**vars(options), **variant}
         defaults = settings.pop("defaults")
-        self.name, self.dry_run = name, settings.pop("dry_run")
-        self.device, self.fresh = choose_device(settings.pop("device")), settings.pop("fresh")
+        self.dry_run, self.fresh = settings.pop("dry_run"), settings.pop("fresh")
+        self.device = choose_device(settings.pop("device"))
         self.ablations = {flag: settings[flag] for flag in settings.pop("ablations")}
         self.settings = settings
         changed = "".join(
-            f"-{key.replace('_', '-')}-{Path(str(settings[key])).name}"
+            f"-{key.replace('_', '-')}-{short(settings[key])}"
             for key in defaults
             if settings[key] != defaults[key]
         )
@@ -214,11 +228,6 @@ class Run:
 
         self.epoch, self.history, self.best = 0, [], {"accuracy": -1.0}
         self.saved, self.result = None, None
-        if not (self.fresh or self.dry_run):
-            if (self.folder / "weights.pt").exists():
-                self.result = read_checkpoint(self.folder / "weights.pt", self.identity)["result"]
-            elif (self.folder / "state.pt").exists():
-                self.saved = read_checkpoint(self.folder / "state.pt", self.identity)
         random.seed(settings["seed"])
         torch.manual_seed(settings["seed"])
 
@@ -236,6 +245,9 @@ class Run:
         loaded = data.load(settings["data"], ROOT / "data", settings["limit"], image_size)
         self.classes, self.channels = loaded.classes, loaded.channels
         self.last_split = "test" if loaded.test else "validation"
+        if isinstance(loaded.train, data.Images):
+            self.identity["files"] = data.digest(loaded)
+        self.recall()
         size = settings["batch_size"]
 
         def augmented(images):
@@ -247,6 +259,16 @@ class Run:
             for split in (loaded.validation, loaded.test)
         )
         return train, validation, test or validation
+
+    def recall(self):
+        """Read what the same run left behind, finished or not; refuse what is of another."""
+        if self.fresh or self.dry_run:
+            return
+        if (self.folder / "weights.pt").exists():
+            finished = read_checkpoint(self.folder / "weights.pt", self.identity, "result")
+            self.result = finished["result"]
+        elif (self.folder / "state.pt").exists():
+            self.saved = read_checkpoint(self.folder / "state.pt", self.identity, "epoch")
 
     def place(self, model):
         """The model on this run's device, in the memory layout that convolutions are fastest in."""
@@ -360,7 +382,10 @@ class Run:
         self.history.append(row)
         better = accuracy > self.best["accuracy"]
         if better:
-            weights = {key: value.detach().clone() for key, value in model.state_dict().items()}
+            weights = {
+                key: value.detach().to("cpu", copy=True)
+                for key, value in model.state_dict().items()
+            }
             self.best = {"accuracy": accuracy, "epoch": self.epoch, "weights": weights}
         left = (self.settings["epochs"] - self.epoch) * row["seconds"]
         print(
@@ -453,7 +478,7 @@ class Run:
             "epoch": self.epoch,
             "history": self.history,
             "best": self.best,
-            "random": random_state(),
+            "random": random_state(self.device),
             **{key: part.state_dict() for key, part in self.state.items()},
         }
         replace(self.folder / "state.pt", lambda path: torch.save(checkpoint, path))
@@ -466,7 +491,7 @@ class Run:
         try:
             for key, part in self.state.items():
                 part.load_state_dict(self.saved[key])
-            set_random_state(self.saved["random"])
+            set_random_state(self.saved["random"], self.device)
             self.epoch, self.history = self.saved["epoch"], self.saved["history"]
             self.best, self.saved_epoch = self.saved["best"], self.epoch
         except Exception:

@@ -15,7 +15,7 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from harness.data import refuse
+from harness.data import NAMES, refuse
 from harness.run import Run, command_line
 from model import ACTIVATIONS, POOLINGS, LeNet5
 
@@ -118,6 +118,8 @@ def main():
     options = command_line(__doc__, RECIPES, **ABLATIONS)
     if options.recipe == "paper" and (options.pooling, options.output) != ("subsampling", "rbf"):
         refuse("--recipe paper knows the second derivatives of --pooling subsampling --output rbf")
+    if options.recipe == "paper" and options.data not in NAMES:
+        refuse(f"--recipe paper needs images that fit in memory: --data {', '.join(NAMES)}")
     run = Run("LeNet", options)
     train, validation, test = run.data(prepare, image_size=32)
     model = run.place(LeNet5(run.channels, len(run.classes), **run.ablations))
@@ -129,7 +131,7 @@ def main():
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             options.lr,
-            total_steps=options.epochs * len(train),
+            total_steps=max(6, options.epochs * len(train)),  # at 5, it divides by zero
             pct_start=0.2,
             cycle_momentum=False,
         )

@@ -95,7 +95,8 @@ def c3_and_codes():
 def trained():
     """LeNet-5 with the weights of the laptop recipe."""
     net = LeNet5()
-    net.load_state_dict(torch.load(LAPTOP / "weights.pt", weights_only=True)["weights"])
+    saved = torch.load(LAPTOP / "weights.pt", map_location="cpu", weights_only=True)
+    net.load_state_dict(saved["weights"])
     return net.eval()
 
 
