@@ -1,5 +1,11 @@
 """What every branch has to be: the same files, flags and behaviour."""
 
+import csv
+import shutil
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 
@@ -58,14 +64,41 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(branch):
 
 def test_a_short_training_learns(branch, tmp_path):
     """From another working directory; a tenth would be guessing."""
-    words = ("--limit", "10000", "--epochs", "3")
+    words = ("--epochs", "2")
     done = run_python(branch / "train.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    folder = branch / "checkpoints" / branch.name / "laptop-epochs-3-limit-10000-seed0"
+    folder = branch / "checkpoints" / branch.name / "laptop-epochs-2-seed0"
     saved = torch.load(folder / "weights.pt", weights_only=True)
     assert saved["result"]["test_accuracy"] > 0.6
     assert str(folder) in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bits(branch):
+    command = [branch / "train.py", "--limit", "2000", "--epochs", "2"]
+    folder = branch / "checkpoints" / branch.name / "laptop-epochs-2-limit-2000-seed0"
+
+    def outcome():
+        done = run_python(*command)
+        assert done.returncode == 0, done.stderr
+        with open(folder / "history.csv", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        times = ("seconds", "images_per_second")
+        figures = [{key: row[key] for key in row if key not in times} for row in rows]
+        weights = torch.load(folder / "weights.pt", weights_only=True)["weights"]
+        return done.stdout, figures, weights
+
+    _, figures, weights = outcome()
+    shutil.rmtree(folder)
+    running = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
+    while running.poll() is None and not (folder / "history.csv").exists():
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    printed, figures_resumed, resumed = outcome()
+    assert "1 of them done before" in printed
+    assert figures_resumed == figures
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
 def test_model_py_meets_the_papers_figures(branch, layer_table):

@@ -195,6 +195,29 @@ def test_the_epochs_figures_weigh_every_image_alike(world, harness, parse):
     assert run.trained["accuracy"] == (scores.argmax(1) == labels).sum().item() / 60
 
 
+def test_augmentation_reaches_all_training_images_and_no_others(world, harness, parse):
+    run = harness.run.Run("Tiny", parse())
+    loaders = run.data(lambda images: images / 255.0, lambda images: images + 10)
+    for loader, raised, count in zip(loaders, (True, False, False), (60, 20, 20)):
+        images = torch.cat([images for images, _ in loader])
+        assert len(images) == count
+        assert ((images >= 10) == raised).all()
+
+
+def test_a_prediction_of_several_views_and_the_five_best_count(world, harness, parse):
+    """Seven classes; the scores are handed over by way of the images."""
+    run = harness.run.Run("Tiny", parse())
+    run.classes = tuple("abcdefg")
+    scores, labels = torch.rand(30, 7), torch.arange(30) % 7
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(scores, labels), 8)
+    _, ranked, true = run.evaluate(torch.nn.Identity(), loader)
+    assert (ranked[:, 0] == scores.argmax(1)).all() and (true == labels).all()
+    five_best = [labels[i] in scores[i].topk(5).indices for i in range(30)]
+    assert harness.run.share_right(ranked, true[:, None]) == sum(five_best) / 30
+    _, lowest, _ = run.evaluate(torch.nn.Identity(), loader, predict=lambda model, x: -model(x))
+    assert (lowest[:, 0] == scores.argmin(1)).all()
+
+
 def test_the_same_command_again_reports_and_keeps(world, capsys):
     run, _, result = world.train()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}

@@ -6,6 +6,7 @@ images of a folder are decoded by worker processes, which bring them to one size
 they take the same way.
 """
 
+import copy
 import gzip
 import hashlib
 import os
@@ -47,6 +48,7 @@ TORCHVISION = {  # where a file goes that was downloaded by hand
     "cifar10": ("CIFAR10", "the file cifar-10-python.tar.gz into", "."),
 }
 NAMES = ("fashion-mnist", *TORCHVISION)
+COLORED = 2_000  # images of a folder that its mean colour is taken from
 BROKEN = 10  # unreadable files that are put up with in a split of a folder
 
 
@@ -158,6 +160,24 @@ def batches(split, batch_size, transform, shuffle, device):
     )
 
 
+def colors(split):
+    """Mean [C] and covariance [C, C] of the colours of a split's pixels, from 0 to 255.
+
+    Of a folder, the first COLORED images are looked at; they are in random order.
+    """
+    if isinstance(split, Images):
+        split = copy.copy(split)
+        split.files = split.files[:COLORED]
+    count, total, products = 0, 0.0, 0.0
+    for images, _ in batches(split, 100, Tensor.double, False, "cpu"):
+        pixels = images.transpose(0, 1).flatten(1)
+        count += pixels.shape[1]
+        total += pixels.sum(1)
+        products += pixels @ pixels.T
+    mean = total / count
+    return mean.float(), (products / count - mean.outer(mean)).float()
+
+
 # Folders of images
 
 
@@ -165,11 +185,11 @@ class Images(Dataset):
     """The images of one split of a folder: (uint8 tensor [3, size, size], class, path).
 
     size: the shorter side is brought to it, and the middle is cut out. The tensor of a file that
-    cannot be read is None.
+    cannot be read is None. broken: the paths already reported as unreadable.
     """
 
     def __init__(self, files, size):
-        self.files, self.size = files, size
+        self.files, self.size, self.broken = files, size, set()
 
     def __len__(self):
         return len(self.files)
@@ -216,7 +236,7 @@ class FolderLoader:
     """
 
     def __init__(self, dataset, batch_size, transform, shuffle, device):
-        self.dataset, self.transform, self.device, self.broken = dataset, transform, device, set()
+        self.dataset, self.transform, self.device = dataset, transform, device
         if hasattr(os, "sched_getaffinity"):
             cores = len(os.sched_getaffinity(0))
         else:
@@ -239,10 +259,10 @@ class FolderLoader:
     def __iter__(self):
         seen = False
         for images, labels, broken in self.loader:
-            for path in sorted(set(broken) - self.broken):
-                self.broken.add(path)
+            for path in sorted(set(broken) - self.dataset.broken):
+                self.dataset.broken.add(path)
                 tqdm.write(f"{path} is no image that can be read, and left out", file=sys.stderr)
-            if len(self.broken) > BROKEN:
+            if len(self.dataset.broken) > BROKEN:
                 refuse(f"more than {BROKEN} image files cannot be read: is this data set whole?")
             if images is not None:
                 seen = True
@@ -304,3 +324,14 @@ def random_flip(images):
     """Mirror each image left to right with probability one half."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
+
+
+def random_crop(images, side):
+    """Cut a square of `side` pixels out of each image, at a place of its own."""
+    count, channels, height, width = images.shape
+    device, pixel = images.device, torch.arange(side, device=images.device)
+    rows = torch.randint(height - side + 1, (count, 1), device=device) + pixel
+    columns = torch.randint(width - side + 1, (count, 1), device=device) + pixel
+    image = torch.arange(count, device=device)[:, None, None, None]
+    channel = torch.arange(channels, device=device)[:, None, None]
+    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -86,7 +86,8 @@ def layer_table(model, image, paper, **columns):
     model: its direct children are the stages. image: the shape [C, H, W] of one input.
     paper: {stage: {"output": (C, H, W), "parameters": ..., "MACs": ...}}, as far as the paper says.
     columns: further things counted, name={stage: number}, that the paper has figures for.
-    MACs are the multiply-accumulates of convolutions and matrix products, as PyTorch counts them.
+    MACs are the multiply-accumulates of the stages' convolutions and matrix products, as PyTorch
+    counts them.
     """
     outputs = {}
     for stage, module in model.named_children():
@@ -112,6 +113,7 @@ def layer_table(model, image, paper, **columns):
         for stage, output in outputs.items()
     }
     sums = {name: sum(column.values()) for name, column in columns.items()}
+    sums |= {"MACs": sum(row["MACs"] for row in table.values())}
     table["total"] = {"output": ""} | count(model, top) | sums
 
     names = ["output", "parameters", "MACs", *columns]

@@ -74,7 +74,8 @@ def command_line(description, recipes, argv=None, **ablations):
 
     description: the docstring of train.py, shown by --help.
     recipes: {name: {"data": ..., "epochs": ..., "batch_size": ..., "lr": ..., and what else the
-        recipe needs}}, the default first; the four named here can be overridden by flags.
+        recipe needs}}, the default first; the four named here can be overridden by flags. Where
+        data is None, the flag has to be given.
     ablations: flag=(default, other choices...), which are keyword arguments of the model.
     """
     if hasattr(sys.stdout, "reconfigure"):
@@ -100,13 +101,17 @@ def command_line(description, recipes, argv=None, **ablations):
     ablations = {flag: list(choices) for flag, choices in ablations.items()}
     for flag, choices in ablations.items():
         name = "--" + flag.replace("_", "-")
-        group.add_argument(name, choices=choices, default=choices[0], help=f"default: {choices[0]}")
+        kind, text = type(choices[0]), f"default: {choices[0]}"
+        group.add_argument(name, type=kind, choices=choices, default=choices[0], help=text)
     flags = parser.parse_args(argv)
 
     defaults = {**recipes[flags.recipe], "limit": None}
     defaults |= {flag: choices[0] for flag, choices in ablations.items()}
     given = {key: value for key, value in vars(flags).items() if value is not None}
-    return argparse.Namespace(**{**defaults, **given}, defaults=defaults, ablations=[*ablations])
+    options = {**defaults, **given}
+    if options["data"] is None:
+        parser.error(f"--recipe {flags.recipe} needs --data <folder of images>, or a data set")
+    return argparse.Namespace(**options, defaults=defaults, ablations=[*ablations])
 
 
 def choose_device(name):
@@ -182,6 +187,7 @@ def set_random_state(state, device):
 
 
 def share_right(predicted, true):
+    """The share of the true classes that are among the predicted ones."""
     return (predicted == true).sum().item() / len(true)
 
 
@@ -227,23 +233,34 @@ class Run:
         self.identity = {"model": name, **settings, **sums}
 
         self.epoch, self.history, self.best = 0, [], {"accuracy": -1.0}
-        self.saved, self.result = None, None
+        self.loaded, self.saved, self.result = (None, None), None, None
         random.seed(settings["seed"])
         torch.manual_seed(settings["seed"])
 
-    def data(self, prepare, augment=None, image_size=224):
+    def load(self, side):
+        """The data set as a data.Data, read once. Sets self.classes and self.channels."""
+        if self.loaded[0] != side:
+            name, limit = self.settings["data"], self.settings["limit"]
+            self.loaded = side, data.load(name, ROOT / "data", limit, side)
+        loaded = self.loaded[1]
+        self.classes, self.channels = loaded.classes, loaded.channels
+        return loaded
+
+    def colors(self, side):
+        """Mean [C] and covariance [C, C] of the training images' colours; side as for data()."""
+        return data.colors(self.load(side).train)
+
+    def data(self, prepare, augment=None, side=224):
         """Three loaders of (images, labels): training, validation and test.
 
-        prepare: uint8 images [B, C, H, W] to the network's float input; augment: the same to uint8
-        images, applied to the training images before. image_size: the side that the images of a
-        folder are brought to before both. Sets self.classes and self.channels.
+        prepare: uint8 images [B, C, H, W] to the network's float input; augment: what training
+        images go through after that. side: of the square that the images of a folder are brought
+        to before both. Sets self.classes and self.channels.
 
         Where a folder has no test images, the third loader is the second, and the result is named
         for what it is.
         """
-        settings = self.settings
-        loaded = data.load(settings["data"], ROOT / "data", settings["limit"], image_size)
-        self.classes, self.channels = loaded.classes, loaded.channels
+        settings, loaded = self.settings, self.load(side)
         self.last_split = "test" if loaded.test else "validation"
         if isinstance(loaded.train, data.Images):
             self.identity["files"] = data.digest(loaded)
@@ -251,7 +268,7 @@ class Run:
         size = settings["batch_size"]
 
         def augmented(images):
-            return prepare(augment(images) if augment else images)
+            return augment(prepare(images)) if augment else prepare(images)
 
         train = data.batches(loaded.train, size, augmented, True, self.device)
         validation, test = (
@@ -301,6 +318,7 @@ class Run:
         while self.epoch < total:
             self.epoch += 1
             self.started = time.perf_counter()
+            self.lr = state["optimizer"].param_groups[0]["lr"]
             yield self.epoch
             if self.dry_run:
                 return
@@ -350,17 +368,21 @@ class Run:
         return {"loss": loss, "accuracy": float(self.right) / self.seen}
 
     @torch.inference_mode()
-    def evaluate(self, model, loader, criterion=None, title="test"):
-        """(mean loss, predicted classes [N], true classes [N]) over a loader."""
+    def evaluate(self, model, loader, criterion=None, title="test", predict=None):
+        """(mean loss, up to five classes with the best scores [N, 5], true classes [N]).
+
+        predict(model, images): the scores, where they are not simply model(images).
+        """
         training = model.training
         model.eval()
         loss, predicted, true = 0.0, [], []
         with self.progress(loader, title) as bar:
             for images, labels in loader:
-                scores = model(images)
+                scores = predict(model, images) if predict else model(images)
                 if criterion:
                     loss += criterion(scores, labels) * len(labels)
-                predicted.append(scores.argmax(1))
+                ranked = scores.sort(dim=1, descending=True, stable=True).indices
+                predicted.append(ranked[:, :5])
                 true.append(labels)
                 bar.update(len(labels))
                 if self.dry_run:
@@ -369,14 +391,15 @@ class Run:
         predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
         return float(loss) / len(true), predicted, true
 
-    def validate(self, model, loader, criterion):
+    def validate(self, model, loader, criterion, predict=None):
         """Accuracy on the validation images; ends the epoch's line and keeps the best weights."""
-        loss, predicted, true = self.evaluate(model, loader, criterion, "validation")
-        accuracy = share_right(predicted, true)
+        loss, predicted, true = self.evaluate(model, loader, criterion, "validation", predict)
+        accuracy = share_right(predicted[:, 0], true)
         now = {"loss": loss, "accuracy": accuracy}
         row = {"epoch": self.epoch}
         row |= {f"train_{key}": self.trained[key] for key in now}
         row |= {f"validation_{key}": value for key, value in now.items()}
+        row["lr"] = self.lr
         row["images_per_second"] = self.trained["images_per_second"]
         row["seconds"] = time.perf_counter() - self.started
         self.history.append(row)
@@ -397,28 +420,29 @@ class Run:
         )
         return accuracy
 
-    def finish(self, model, loader):
+    def finish(self, model, loader, predict=None):
         """Test the best weights by validation, once; write weights and pictures; the result."""
         if self.result:
             print(f"{self.title}: finished before. {self.summary()}")
             print(f"In {self.folder}; --fresh trains it again")
             return self.result
         if self.dry_run:
-            self.evaluate(model, loader)
+            self.evaluate(model, loader, predict=predict)
             print("Dry run: a batch of training, validation and test went through; nothing written")
             return None
         model.load_state_dict(self.best["weights"])
-        _, predicted, true = self.evaluate(model, loader)
+        _, predicted, true = self.evaluate(model, loader, predict=predict)
         self.result = {
-            "validation_accuracy": self.best["accuracy"],
-            f"{self.last_split}_accuracy": share_right(predicted, true),
+            "chosen_at": self.best["accuracy"],
+            f"{self.last_split}_accuracy": share_right(predicted[:, 0], true),
+            f"{self.last_split}_top5": share_right(predicted, true[:, None]),
             "split": self.last_split,
             "images": len(true),
             "epoch": self.best["epoch"],
             "seconds": sum(row["seconds"] for row in self.history),
             "machine": self.describe_machine(),
         }
-        self.draw(model, loader, predicted, true)
+        self.draw(model, loader, predicted[:, 0], true)
         whole = {
             "identity": self.identity,
             "result": self.result,
@@ -434,11 +458,12 @@ class Run:
     def summary(self):
         result, split = self.result, self.result["split"]
         if split == "test":
-            chosen = f"validation {result['validation_accuracy']:.2%}"
+            chosen = f"validation {result['chosen_at']:.2%}"
         else:
-            chosen = "chosen on the same images, as there are no others to test on"
+            chosen = f"chosen at {result['chosen_at']:.2%} on the same images: no others to test on"
+        top5 = f" (top five: {result[f'{split}_top5']:.2%})" if len(self.classes) > 10 else ""
         return (
-            f"{split.capitalize()} accuracy {result[f'{split}_accuracy']:.2%} on "
+            f"{split.capitalize()} accuracy {result[f'{split}_accuracy']:.2%}{top5} on "
             f"{result['images']:,} images, with the weights of epoch {result['epoch']} ({chosen}); "
             f"trained in {clock(result['seconds'])} min on {result['machine']}"
         )
