@@ -262,7 +262,6 @@ def training_of_2012(folder, photographs):
 
 def test_the_training_of_2012_drops_its_rate_where_validation_stops_rising(training_of_2012):
     _, rows = training_of_2012
-    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     # By hand: more than one epoch in a row without a better accuracy divides the rate by ten.
     rate, best, bad = 0.01, -1.0, 0
     for row in rows:
