@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.run import replace
+
 
 def learning_curves(path, history, title):
     """Loss and accuracy by epoch. history: one dict an epoch, as in history.csv."""
@@ -78,6 +80,26 @@ def filters(path, weight, title):
             axes.imshow(kernel[0].numpy(), cmap="gray", vmin=-limit, vmax=limit)
     figure.suptitle(title)
     figure.savefig(path, format="png", dpi=110)
+
+
+def save(figure, path, dpi=110):
+    """Write a picture of a summary, whole or not at all, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, lambda part: figure.savefig(part, format="png", dpi=dpi))
+    print(f"{path}: drawn")
+
+
+def draw_finished(pictures):
+    """Call each function whose runs are finished; say which run another one lacks.
+
+    pictures: {function: folders of the runs that it draws}.
+    """
+    for draw, runs in pictures.items():
+        missing = [run for run in runs if not (run / "weights.pt").exists()]
+        if missing:
+            print(f"{draw.__name__}: not drawn, there is no finished run {missing[0]}")
+        else:
+            draw()
 
 
 def layer_table(model, image, paper, **columns):

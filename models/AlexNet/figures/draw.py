@@ -22,7 +22,8 @@ from train import RECIPES, center_crop, prepare, principal_components, shift_col
 
 from harness import data
 from harness.data import random_crop
-from harness.run import ROOT, replace
+from harness.plots import draw_finished, save
+from harness.run import ROOT
 from model import AlexNet, local_response_norm
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -31,12 +32,6 @@ FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 LAPTOP = RUNS / "laptop-seed0"
 EPOCHS = 15  # of the ablations
 GPUS = ("#dbe9f6", "#fbe3c8")
-
-
-def save(figure, name, dpi=110):
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    replace(FOLDER / name, lambda path: figure.savefig(path, format="png", dpi=dpi))
-    print(f"{FOLDER / name}: drawn")
 
 
 def block(axes, left, bottom, side, length, color):
@@ -100,7 +95,7 @@ def architecture():
     axes.text(-60, -135, "second GPU", fontsize=9)
     axes.set(xlim=(-70, left - 20), ylim=(-150, 135), aspect="equal")
     axes.axis("off")
-    save(figure, "architecture.png")
+    save(figure, FOLDER / "architecture.png")
 
 
 def augmentation():
@@ -130,7 +125,7 @@ def augmentation():
         for axes, picture in zip(row.subplots(1, 5), pictures):
             axes.imshow(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy())
             axes.axis("off")
-    save(figure, "augmentation.png", dpi=80)
+    save(figure, FOLDER / "augmentation.png", dpi=80)
 
 
 def fashion():
@@ -181,7 +176,7 @@ def start():
     axes.set(ylabel="spread from image to image", title="Before training, seed 0")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    save(figure, "start.png")
+    save(figure, FOLDER / "start.png")
 
 
 def trained(run):
@@ -204,7 +199,7 @@ def filters_of_two_groups():
         for axes, kernel in zip(half.subplots(2, len(kernels) // 2).flat, kernels):
             axes.imshow(kernel.numpy(), cmap="gray", vmin=-limit, vmax=limit)
             axes.axis("off")
-    save(figure, "two-groups.png")
+    save(figure, FOLDER / "two-groups.png")
 
 
 @torch.no_grad()
@@ -238,7 +233,7 @@ def normalization():
     panels[3].axhline(2**0.75, color="tab:orange", label="$k^\\beta$, with silent neighbours")
     panels[3].set(xlabel="activity, all maps", ylabel="divided by")
     panels[3].legend(fontsize=8)
-    save(figure, "normalization.png")
+    save(figure, FOLDER / "normalization.png")
 
 
 def history(run):
@@ -278,7 +273,7 @@ def ablations():
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, "ablations.png")
+    save(figure, FOLDER / "ablations.png")
 
 
 LITTLE = {"with dropout": "", "without": "-dropout-0.0"}
@@ -305,26 +300,15 @@ def overfitting():
         axes.set(xlabel="epoch", title=quantity)
         axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, "overfitting.png")
+    save(figure, FOLDER / "overfitting.png")
 
 
 def main():
-    architecture()
-    augmentation()
-    start()
     tried = [run for flags in ABLATIONS.values() for run in runs_of(flags)]
     little = [run for flags in LITTLE.values() for run in little_data(flags)]
-    for draw, runs in (
-        (filters_of_two_groups, [LAPTOP]),
-        (normalization, [LAPTOP]),
-        (ablations, tried),
-        (overfitting, little),
-    ):
-        missing = [str(run) for run in runs if not (run / "weights.pt").exists()]
-        if missing:
-            print(f"{draw.__name__}: not drawn, there is no finished run {missing[0]}")
-        else:
-            draw()
+    draw_finished({architecture: [], augmentation: [], start: []})
+    draw_finished({filters_of_two_groups: [LAPTOP], normalization: [LAPTOP]})
+    draw_finished({ablations: tried, overfitting: little})
 
 
 if __name__ == "__main__":

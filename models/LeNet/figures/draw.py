@@ -20,19 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from train import prepare
 
 from harness import data
-from harness.run import ROOT, replace
+from harness.plots import draw_finished, save
+from harness.run import ROOT
 from model import C3_TABLE, LeNet5, digit_codes
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 LAPTOP, PAPER = RUNS / "laptop-seed0", RUNS / "paper-data-fashion-mnist-seed0"
-
-
-def save(figure, name):
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    replace(FOLDER / name, lambda path: figure.savefig(path, format="png", dpi=110))
-    print(f"{FOLDER / name}: drawn")
 
 
 def architecture():
@@ -68,7 +63,7 @@ def architecture():
         left += 11
     axes.set(xlim=(-3, left), ylim=(-24, 20), aspect="equal")
     axes.axis("off")
-    save(figure, "architecture.png")
+    save(figure, FOLDER / "architecture.png")
 
 
 def c3_and_codes():
@@ -89,7 +84,7 @@ def c3_and_codes():
         axes.imshow(code.view(12, 7).numpy(), cmap="gray_r")
         axes.axis("off")
     codes.suptitle("The codes of the ten classes", fontsize=10)
-    save(figure, "c3-and-codes.png")
+    save(figure, FOLDER / "c3-and-codes.png")
 
 
 def trained():
@@ -135,7 +130,7 @@ def maps():
     parts[3].invert_yaxis()
     parts[3].tick_params(labelsize=8)
     parts[3].set_title("distance from F6 to each code", fontsize=9)
-    save(figure, "maps.png")
+    save(figure, FOLDER / "maps.png")
 
 
 def two_trainings():
@@ -154,18 +149,13 @@ def two_trainings():
     axes.set_xticks(range(0, 21, 5))
     axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, "two-trainings.png")
+    save(figure, FOLDER / "two-trainings.png")
 
 
 def main():
-    architecture()
-    c3_and_codes()
-    for draw, runs in ((maps, [LAPTOP]), (two_trainings, [LAPTOP, PAPER])):
-        missing = [str(run) for run in runs if not (run / "weights.pt").exists()]
-        if missing:
-            print(f"{draw.__name__}: not drawn, there is no finished run {missing[0]}")
-        else:
-            draw()
+    draw_finished(
+        {architecture: [], c3_and_codes: [], maps: [LAPTOP], two_trainings: [LAPTOP, PAPER]}
+    )
 
 
 if __name__ == "__main__":
