@@ -50,12 +50,12 @@ ABLATIONS = {
 
 
 def prepare(images, side, mean):
-    """Raw values less the mean colour, of images enlarged to side x side (2)."""
+    """Raw values less the mean colour [C], enlarged: [B, C, H, W] to [B, C, side, side] (2)."""
     return F.interpolate(images.float(), size=side, mode="bilinear") - mean[:, None, None]
 
 
 def principal_components(covariance):
-    """The eigenvectors of the colours' covariance, each times its eigenvalue, as columns (4.1).
+    """The eigenvectors of the colours' covariance [C, C], as columns, times eigenvalues (4.1).
 
     The eigenvalues are those of colours from 0 to 1, which the paper does not say; with those of
     colours from 0 to 255, the shifts would be 255 times as large.
@@ -71,22 +71,23 @@ def shift_colors(images, components):
 
 
 def augment(images, size, components):
-    """A random crop of size x size, mirrored or not, with its colours shifted (4.1)."""
+    """Random crops [B, C, size, size], mirrored or not, with their colours shifted (4.1)."""
     return shift_colors(random_flip(random_crop(images, size)), components)
 
 
 def crop(images, top, left, size):
+    """The same window of all images, [B, C, size, size]."""
     return images[:, :, top : top + size, left : left + size]
 
 
 def center_crop(model, images, size):
-    """Scores of the middle of each image."""
+    """Scores [B, classes] of the middle of each image."""
     start = (images.shape[-1] - size) // 2
     return model(crop(images, start, start, size))
 
 
 def ten_crops(model, images, size):
-    """Log of the mean of ten softmaxes: the corners, the middle and their mirror images (4.1)."""
+    """Log of the mean of ten softmaxes [B, classes]: corners, middle, and all mirrored (4.1)."""
     last = images.shape[-1] - size
     places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
     crops = [crop(images, top, left, size) for top, left in places]
