@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -74,3 +76,40 @@ def harness(lenet):
     """The modules harness.run, harness.data and harness.plots."""
     names = ("run", "data", "plots")
     return SimpleNamespace(**{name: importlib.import_module(f"harness.{name}") for name in names})
+
+
+@pytest.fixture(scope="module")
+def folder(request, laid_out):
+    """The branch that a test file is about, which it names as NAME."""
+    return laid_out / request.module.NAME
+
+
+@pytest.fixture(scope="module")
+def modules(folder, harness):
+    return import_branch(folder)
+
+
+@pytest.fixture(scope="module")
+def model(modules):
+    return modules[0]
+
+
+@pytest.fixture(scope="module")
+def train(modules):
+    return modules[1]
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of two classes that hardly differ, in images of several sizes."""
+    home = tmp_path_factory.mktemp("photographs")
+    draws = numpy.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 10)):
+        for name, red in (("cat", 20), ("dog", 0)):
+            for i in range(count):
+                path = home / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = draws.integers(0, 230, (260 + 9 * i, 300, 3), dtype=numpy.uint8)
+                pixels[:, :, 0] += red
+                Image.fromarray(pixels).save(path)
+    return home

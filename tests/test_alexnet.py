@@ -10,8 +10,9 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2 import functional as transforms
 
-from conftest import import_branch, run_python
+from conftest import run_python
 
+NAME = "AlexNet"
 PARAMETERS = {
     **{"conv1": 34_944, "conv2": 307_456, "conv3": 885_120, "conv4": 663_936, "conv5": 442_624},
     **{"fc6": 37_752_832, "fc7": 16_781_312, "fc8": 4_097_000},
@@ -25,26 +26,6 @@ MACS = {
     "conv5": 13 * 13 * 256 * (3 * 3 * 192),
     **{"fc6": 9216 * 4096, "fc7": 4096 * 4096, "fc8": 4096 * 1000},
 }
-
-
-@pytest.fixture(scope="module")
-def folder(laid_out):
-    return laid_out / "AlexNet"
-
-
-@pytest.fixture(scope="module")
-def modules(folder, harness):
-    return import_branch(folder)
-
-
-@pytest.fixture(scope="module")
-def model(modules):
-    return modules[0]
-
-
-@pytest.fixture(scope="module")
-def train(modules):
-    return modules[1]
 
 
 def small(model, **knobs):
@@ -222,22 +203,6 @@ def test_ten_crops_are_torchvisions(model, train):
 
 
 # The training of 2012
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    """A folder of two classes that hardly differ, in images of several sizes."""
-    home = tmp_path_factory.mktemp("photographs")
-    draws = numpy.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 10)):
-        for name, red in (("cat", 20), ("dog", 0)):
-            for i in range(count):
-                path = home / split / name / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = draws.integers(0, 230, (260 + 9 * i, 300, 3), dtype=numpy.uint8)
-                pixels[:, :, 0] += red
-                Image.fromarray(pixels).save(path)
-    return home
 
 
 NARROW = """

@@ -39,6 +39,22 @@ def parse(harness):
     return parse
 
 
+def test_a_recipe_may_have_a_default_of_its_own_for_an_ablation(harness, capsys):
+    recipes = {**RECIPES, "paper": {**RECIPES["paper"], "pooling": "max"}}
+
+    def title(*words):
+        options = harness.run.command_line("About.", recipes, words, pooling=("average", "max"))
+        return options.pooling, harness.run.Run("LeNet", options).folder.name
+
+    assert title() == ("average", "laptop-seed0")
+    assert title("--pooling", "max") == ("max", "laptop-pooling-max-seed0")
+    assert title("--recipe", "paper") == ("max", "paper-seed0")
+    assert title("--recipe", "paper", "--pooling", "average")[1] == "paper-pooling-average-seed0"
+    with pytest.raises(SystemExit):
+        title("--help")
+    assert "default: average (laptop), max (paper)" in capsys.readouterr().out
+
+
 def test_a_recipe_gives_the_defaults_and_flags_override_them(parse):
     options = parse()
     assert (options.recipe, options.data, options.epochs, options.lr) == (

@@ -3,12 +3,14 @@
 No function opens a window, so that everything works on a machine without a screen.
 """
 
+import csv
+
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.run import replace
+from harness.run import load_file, replace
 
 
 def learning_curves(path, history, title):
@@ -87,6 +89,20 @@ def save(figure, path, dpi=110):
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, lambda part: figure.savefig(part, format="png", dpi=dpi))
     print(f"{path}: drawn")
+
+
+def finished(run):
+    """What weights.pt of a finished run holds: "identity", "result" and "weights"."""
+    return load_file(run / "weights.pt")
+
+
+def mean_curve(runs, column):
+    """A column of history.csv by epoch, as the mean over runs of equal length."""
+    curves = []
+    for run in runs:
+        with open(run / "history.csv", encoding="utf-8") as file:
+            curves.append([float(row[column]) for row in csv.DictReader(file)])
+    return [sum(values) / len(values) for values in zip(*curves)]
 
 
 def draw_finished(pictures):

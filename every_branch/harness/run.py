@@ -69,14 +69,24 @@ def seed(text):
     return value
 
 
-def command_line(description, recipes, argv=None, **ablations):
+def finished_run(text):
+    """The argument of --start-from: a run's folder, relative to the branch if it is inside."""
+    folder = Path(text).resolve()
+    if not (folder / "weights.pt").is_file():
+        refuse(f"--start-from {text}: no finished run is there, with its weights.pt")
+    return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else str(folder)
+
+
+def command_line(description, recipes, argv=None, start_from=None, **ablations):
     """The options of train.py, as a namespace.
 
     description: the docstring of train.py, shown by --help.
     recipes: {name: {"data": ..., "epochs": ..., "batch_size": ..., "lr": ..., and what else the
         recipe needs}}, the default first; the four named here can be overridden by flags. Where
         data is None, the flag has to be given.
-    ablations: flag=(default, other choices...), which are keyword arguments of the model.
+    start_from: what --start-from does, where a model can begin with weights of a finished run.
+    ablations: flag=(default, other choices...), which are keyword arguments of the model. A recipe
+        may have another default.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a path may hold letters that a terminal lacks
@@ -95,18 +105,28 @@ def command_line(description, recipes, argv=None, **ablations):
     add("--seed", type=seed, default=0, help="of every random draw (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     add("--limit", type=positive(int), metavar="N", help="train on the first N images only")
+    if start_from:
+        add("--start-from", metavar="RUN", type=finished_run, help=start_from)
     add("--fresh", action="store_true", help="start over, and drop what the same run left behind")
     add("--dry-run", action="store_true", help="one batch of everything, and nothing written")
-    group = parser.add_argument_group("ablations: switch one idea off") if ablations else None
+    if ablations:
+        group = parser.add_argument_group("ablations: switch one idea off, or choose another")
     ablations = {flag: list(choices) for flag, choices in ablations.items()}
     for flag, choices in ablations.items():
         name = "--" + flag.replace("_", "-")
-        kind, text = type(choices[0]), f"default: {choices[0]}"
-        group.add_argument(name, type=kind, choices=choices, default=choices[0], help=text)
+        initial = {name: recipe.get(flag, choices[0]) for name, recipe in recipes.items()}
+        if len(set(initial.values())) == 1:
+            text = f"default: {initial[default]}"
+        else:
+            text = "default: " + ", ".join(f"{value} ({name})" for name, value in initial.items())
+        group.add_argument(name, type=type(choices[0]), choices=choices, help=text)
     flags = parser.parse_args(argv)
 
-    defaults = {**recipes[flags.recipe], "limit": None}
-    defaults |= {flag: choices[0] for flag, choices in ablations.items()}
+    recipe = recipes[flags.recipe]
+    defaults = {**recipe, "limit": None}
+    defaults |= {flag: recipe.get(flag, choices[0]) for flag, choices in ablations.items()}
+    if start_from:
+        defaults["start_from"] = None
     given = {key: value for key, value in vars(flags).items() if value is not None}
     options = {**defaults, **given}
     if options["data"] is None:
@@ -144,18 +164,23 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
+def load_file(path):
+    """What torch.save wrote to a file, on the CPU; raises nearly anything if the file is broken."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def read_checkpoint(path, identity, needed):
     """The dict in a file that this run wrote; any other file is refused by name, unexecuted.
 
     needed: a key that the dict has to have besides the identity.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = load_file(path)
         theirs, _ = saved["identity"], saved[needed]
         differing = [key for key in identity if theirs.get(key) != identity[key]]
         differing += theirs.keys() - identity.keys()
-    except Exception:  # a broken file makes torch.load raise nearly anything
+    except Exception:
         refuse(f"{path} is no checkpoint of this program, or a broken one; --fresh starts over")
     if not differing:
         return saved
@@ -192,11 +217,11 @@ def share_right(predicted, true):
 
 
 def short(value):
-    """A setting in the name of a run's folder; a path is its last part and a sum of the whole."""
-    text = str(value)
-    if Path(text).is_absolute():
-        return f"{Path(text).name}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    return text
+    """A setting in the name of a run's folder: of a path the last part, and a sum if it is far."""
+    path = Path(str(value))
+    if path.is_absolute():
+        return f"{path.name}-{hashlib.sha256(str(value).encode()).hexdigest()[:6]}"
+    return path.name
 
 
 def clock(seconds):
@@ -231,6 +256,11 @@ class Run:
         self.folder = ROOT / "checkpoints" / name / title
         sums = {file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in CODE}
         self.identity = {"model": name, **settings, **sums}
+        if settings.get("start_from"):
+            self.start = ROOT / settings["start_from"] / "weights.pt"
+            self.identity["weights at the start"] = hashlib.sha256(
+                self.start.read_bytes()
+            ).hexdigest()
 
         self.epoch, self.history, self.best = 0, [], {"accuracy": -1.0}
         self.loaded, self.saved, self.result = (None, None), None, None
@@ -290,6 +320,15 @@ class Run:
     def place(self, model):
         """The model on this run's device, in the memory layout that convolutions are fastest in."""
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def carry_over(self, model, stages):
+        """Copy the weights of the named stages from the run that --start-from names."""
+        try:
+            weights = load_file(self.start)["weights"]
+            keys = [key for key in model.state_dict() if key.split(".")[0] in stages]
+            model.load_state_dict({key: weights[key] for key in keys}, strict=False)
+        except Exception:
+            refuse(f"--start-from {self.start.parent}: its weights are broken, or do not fit here")
 
     def epochs(self, **state):
         """Yield the number of each epoch that is left, from 1; save after each.

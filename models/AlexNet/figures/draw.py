@@ -7,7 +7,6 @@ RUNS (default: checkpoints/AlexNet) has those runs; the pictures go to FOLDER (d
 What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from train import RECIPES, center_crop, prepare, principal_components, shift_col
 
 from harness import data
 from harness.data import random_crop
-from harness.plots import draw_finished, save
+from harness.plots import draw_finished, finished, mean_curve, save
 from harness.run import ROOT
 from model import AlexNet, local_response_norm
 
@@ -183,8 +182,7 @@ def trained(run):
     """AlexNet with the weights of a run of the laptop recipe."""
     recipe = RECIPES["laptop"]
     net = AlexNet(1, 10, recipe["image_size"], recipe["width"])
-    saved = torch.load(run / "weights.pt", map_location="cpu", weights_only=True)
-    net.load_state_dict(saved["weights"])
+    net.load_state_dict(finished(run)["weights"])
     return net.eval()
 
 
@@ -236,11 +234,6 @@ def normalization():
     save(figure, FOLDER / "normalization.png")
 
 
-def history(run):
-    with open(run / "history.csv", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 ABLATIONS = {
     "as published": "",
     "no normalization": "-lrn-off",
@@ -260,13 +253,9 @@ def ablations():
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, flags in ABLATIONS.items():
-        errors = [
-            [100 - 100 * float(row["validation_accuracy"]) for row in history(run)]
-            for run in runs_of(flags)
-        ]
-        means = [sum(values) / len(values) for values in zip(*errors)]
+        errors = [100 - 100 * a for a in mean_curve(runs_of(flags), "validation_accuracy")]
         style = {"color": "black", "linewidth": 2.5} if not flags else {}
-        axes.plot(range(1, len(means) + 1), means, marker=".", label=name, **style)
+        axes.plot(range(1, len(errors) + 1), errors, marker=".", label=name, **style)
     axes.set(xlabel="epoch", ylabel="error on validation images, %", yscale="log")
     ticks = (8, 10, 15, 20, 30, 50, 90)
     axes.set_yticks(ticks, ticks)
@@ -289,11 +278,7 @@ def overfitting():
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy")):
         for (name, flags), color in zip(LITTLE.items(), ("black", "tab:red")):
             for part, style in (("train", ":"), ("validation", "-")):
-                curves = [
-                    [float(row[f"{part}_{quantity}"]) for row in history(run)]
-                    for run in little_data(flags)
-                ]
-                means = [sum(values) / len(values) for values in zip(*curves)]
+                means = mean_curve(little_data(flags), f"{part}_{quantity}")
                 axes.plot(
                     range(1, len(means) + 1), means, style, color=color, label=f"{name}, {part}"
                 )

@@ -7,7 +7,6 @@ RUNS (default: checkpoints/LeNet) has those two runs; the pictures go to FOLDER 
 What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from train import prepare
 
 from harness import data
-from harness.plots import draw_finished, save
+from harness.plots import draw_finished, finished, mean_curve, save
 from harness.run import ROOT
 from model import C3_TABLE, LeNet5, digit_codes
 
@@ -90,8 +89,7 @@ def c3_and_codes():
 def trained():
     """LeNet-5 with the weights of the laptop recipe."""
     net = LeNet5()
-    saved = torch.load(LAPTOP / "weights.pt", map_location="cpu", weights_only=True)
-    net.load_state_dict(saved["weights"])
+    net.load_state_dict(finished(LAPTOP)["weights"])
     return net.eval()
 
 
@@ -138,11 +136,9 @@ def two_trainings():
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     for folder, label in ((LAPTOP, "laptop recipe"), (PAPER, "training of 1998")):
-        with open(folder / "history.csv", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        passes = [int(row["epoch"]) for row in rows]
         for part, style in (("validation", "-"), ("train", ":")):
-            values = [100 - 100 * float(row[f"{part}_accuracy"]) for row in rows]
+            values = [100 - 100 * a for a in mean_curve([folder], f"{part}_accuracy")]
+            passes = range(1, len(values) + 1)
             color = "tab:blue" if folder == LAPTOP else "tab:orange"
             axes.plot(passes, values, style, color=color, marker=".", label=f"{label}, {part}")
     axes.set(xlabel="passes over the training images", ylabel="error, %", ylim=(0, 25))
