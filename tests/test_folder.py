@@ -144,6 +144,27 @@ def test_a_broken_file_is_named_once_and_left_out(harness, workers, folder, caps
     assert error.count(broken.as_posix()) == 1 and len(error.splitlines()) == 2
 
 
+def test_images_may_stay_whole_outside_of_training(harness, workers, folder):
+    """Left is blue and right is red: the square in the middle has lost both ends."""
+    wide = Image.new("RGB", (90, 30), COLORS["blue"])
+    wide.paste(COLORS["red"], (45, 0, 90, 30))
+    for path in (folder / "val" / "green").glob("*.jpg"):
+        wide.save(path)
+    recipes = {"laptop": {"data": str(folder), "epochs": 1, "batch_size": 5, "lr": 1.0}}
+    options = harness.run.command_line("About.", recipes, ())
+    for whole, shapes in (
+        (True, {(1, 3, 8, 12), (1, 3, 8, 24)}),
+        (False, {(24, 3, 8, 8)}),
+    ):
+        run = harness.run.Run("LeNet", options)
+        train, validation, _ = run.data(lambda images: images, side=8, whole=whole)
+        assert {images.shape for images, _ in validation} == shapes
+        assert {images.shape[1:] for images, _ in train} == {(3, 8, 8)}
+    image = harness.data.decode(path, 8, whole=True)
+    ends = image[:, 4, [1, 22]].T.int() - torch.tensor([COLORS["blue"], COLORS["red"]])
+    assert ends.abs().max() < 20
+
+
 def test_many_broken_files_stop_the_run(harness, workers, folder, capsys):
     for color in COLORS:
         for path in (folder / "val" / color).glob("*.jpg"):

@@ -182,14 +182,15 @@ def colors(split):
 
 
 class Images(Dataset):
-    """The images of one split of a folder: (uint8 tensor [3, size, size], class, path).
+    """The images of one split of a folder: (uint8 tensor [3, H, W], class, path).
 
-    size: the shorter side is brought to it, and the middle is cut out. The tensor of a file that
-    cannot be read is None. broken: the paths already reported as unreadable.
+    size: the shorter side is brought to it, and the middle is cut out, a square, unless `whole`.
+    The tensor of a file that cannot be read is None. broken: the paths already reported as
+    unreadable.
     """
 
     def __init__(self, files, size):
-        self.files, self.size, self.broken = files, size, set()
+        self.files, self.size, self.whole, self.broken = files, size, False, set()
 
     def __len__(self):
         return len(self.files)
@@ -197,13 +198,16 @@ class Images(Dataset):
     def __getitem__(self, index):
         path, label = self.files[index]
         try:
-            return decode(path, self.size), label, path
+            return decode(path, self.size, self.whole), label, path
         except Exception:  # Pillow raises nearly anything on a broken file
             return None, label, path
 
 
-def decode(path, size):
-    """An image file (the first frame, in colour, on white) as a uint8 tensor [3, size, size]."""
+def decode(path, size, whole=False):
+    """An image file (the first frame, in colour, on white) as a uint8 tensor [3, size, size].
+
+    whole: as [3, H, W], of which the shorter is `size`, and nothing cut off.
+    """
     from PIL import Image
     from torchvision.transforms.v2 import functional as transforms
 
@@ -218,7 +222,7 @@ def decode(path, size):
                 Image.new("RGBA", image.size, "white"), image.convert("RGBA")
             )
         image = transforms.resize(image.convert("RGB"), size)
-    return transforms.pil_to_tensor(transforms.center_crop(image, size))
+    return transforms.pil_to_tensor(image if whole else transforms.center_crop(image, size))
 
 
 def collate(samples):

@@ -102,7 +102,7 @@ def mean_curve(runs, column):
     for run in runs:
         with open(run / "history.csv", encoding="utf-8") as file:
             curves.append([float(row[column]) for row in csv.DictReader(file)])
-    return [sum(values) / len(values) for values in zip(*curves)]
+    return [sum(values) / len(values) for values in zip(*curves, strict=True)]
 
 
 def draw_finished(pictures):

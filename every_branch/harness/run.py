@@ -258,9 +258,9 @@ class Run:
         self.identity = {"model": name, **settings, **sums}
         if settings.get("start_from"):
             self.start = ROOT / settings["start_from"] / "weights.pt"
-            self.identity["weights at the start"] = hashlib.sha256(
-                self.start.read_bytes()
-            ).hexdigest()
+            with open(self.start, "rb") as file:
+                started = hashlib.file_digest(file, "sha256").hexdigest()
+            self.identity["weights at the start"] = started[:12]
 
         self.epoch, self.history, self.best = 0, [], {"accuracy": -1.0}
         self.loaded, self.saved, self.result = (None, None), None, None
@@ -280,12 +280,14 @@ class Run:
         """Mean [C] and covariance [C, C] of the training images' colours; side as for data()."""
         return data.colors(self.load(side).train)
 
-    def data(self, prepare, augment=None, side=224):
+    def data(self, prepare, augment=None, side=224, whole=False):
         """Three loaders of (images, labels): training, validation and test.
 
         prepare: uint8 images [B, C, H, W] to the network's float input; augment: what training
         images go through after that. side: of the square that the images of a folder are brought
-        to before both. Sets self.classes and self.channels.
+        to before both. whole: only the training images are; of validation and test images, the
+        shorter side is brought to it, and they come one at a time, since each has a shape of its
+        own. Sets self.classes and self.channels.
 
         Where a folder has no test images, the third loader is the second, and the result is named
         for what it is.
@@ -300,10 +302,15 @@ class Run:
         def augmented(images):
             return augment(prepare(images)) if augment else prepare(images)
 
+        def unchanged(split):
+            if whole and isinstance(split, data.Images):
+                split.whole = True
+                return data.batches(split, 1, prepare, False, self.device)
+            return data.batches(split, max(size, 250), prepare, False, self.device)
+
         train = data.batches(loaded.train, size, augmented, True, self.device)
         validation, test = (
-            data.batches(split, max(size, 250), prepare, False, self.device) if split else None
-            for split in (loaded.validation, loaded.test)
+            unchanged(split) if split else None for split in (loaded.validation, loaded.test)
         )
         return train, validation, test or validation
 
@@ -323,12 +330,23 @@ class Run:
 
     def carry_over(self, model, stages):
         """Copy the weights of the named stages from the run that --start-from names."""
+        shapes = {
+            key: value.shape
+            for key, value in model.state_dict().items()
+            if key.split(".")[0] in stages
+        }
         try:
             weights = load_file(self.start)["weights"]
-            keys = [key for key in model.state_dict() if key.split(".")[0] in stages]
-            model.load_state_dict({key: weights[key] for key in keys}, strict=False)
+            misfits = [
+                key
+                for key, shape in shapes.items()
+                if key not in weights or weights[key].shape != shape
+            ]
         except Exception:
-            refuse(f"--start-from {self.start.parent}: its weights are broken, or do not fit here")
+            refuse(f"{self.start} holds no weights of this program, or is broken")
+        if misfits:
+            refuse(f"{self.start} does not fit: {misfits[0]} is not there, or of another shape")
+        model.load_state_dict({key: weights[key] for key in shapes}, strict=False)
 
     def epochs(self, **state):
         """Yield the number of each epoch that is left, from 1; save after each.
@@ -512,7 +530,11 @@ class Run:
         from harness import plots  # matplotlib takes a second to import: not before it is needed
 
         count = min(40, len(true))
-        images = next(iter(loader))[0][:count].cpu()
+        images = []
+        for batch, _ in loader:
+            images += batch[: count - len(images)].cpu()
+            if len(images) == count:
+                break
         classes = len(self.classes)
         matrix = torch.bincount(true * classes + predicted, minlength=classes**2)
         kernels = next((p for p in model.parameters() if p.dim() == 4), None)
