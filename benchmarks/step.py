@@ -1,13 +1,17 @@
-"""A training step of AlexNet at full size, against torchvision's AlexNet.
+"""A training step of a model at full size, against torchvision's network of the same name.
 
-    python benchmarks/step.py
+    python benchmarks/step.py AlexNet
+    python benchmarks/step.py VGG
 
 Both get the same images, memory layout, threads, batch size and optimizer, and take turns in one
 process. A figure is the median time of a step (forward, loss, backward, update) over the rounds.
-torchvision's network is not the paper's: one tower with fewer maps, and no normalization. What
-that costs, the other rows say: ours without it, and ours with PyTorch's own function for it.
+
+torchvision's AlexNet is not the paper's: one tower with fewer maps, and no normalization. What
+that costs, the other rows say: ours without it, and ours with PyTorch's own function for it. Its
+vgg16 is configuration D, the same network.
 """
 
+import argparse
 import importlib
 import platform
 import statistics
@@ -24,7 +28,8 @@ import torchvision
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import branches
 
-ROUNDS, STEPS, BATCH = 8, 2, 32
+ROUNDS, STEPS = 8, 2
+BATCH = {"AlexNet": 32, "VGG": 8}
 
 
 def step(model, optimizer, images, labels):
@@ -34,29 +39,41 @@ def step(model, optimizer, images, labels):
     optimizer.step()
 
 
-def main():
+def networks(name):
+    """{row of the table: a network}, torchvision's first."""
     with tempfile.TemporaryDirectory() as folder:
         branches.preview(Path(folder))
-        sys.path.insert(0, str(Path(folder, "AlexNet")))
-        AlexNet = importlib.import_module("model").AlexNet
+        sys.path.insert(0, str(Path(folder, name)))
+        model = importlib.import_module("model")
+    if name == "VGG":
+        return {"torchvision": torchvision.models.vgg16(), "VGG, D": model.VGG()}
 
-    class StockNormalization(AlexNet):
+    class StockNormalization(model.AlexNet):
         def normalize(self, x):
             return F.local_response_norm(x, 5, 5 * 1e-4, 0.75, 2.0)
 
-    networks = {
+    return {
         "torchvision": torchvision.models.alexnet(),
-        "AlexNet": AlexNet(),
-        "AlexNet, lrn off": AlexNet(lrn="off"),
+        "AlexNet": model.AlexNet(),
+        "AlexNet, lrn off": model.AlexNet(lrn="off"),
         "AlexNet, stock lrn": StockNormalization(),
     }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=BATCH)
+    name = parser.parse_args().model
+    batch, compared = BATCH[name], networks(name)
     torch.manual_seed(0)
-    images = torch.randn(BATCH, 3, 224, 224).to(memory_format=torch.channels_last)
-    labels = torch.randint(1000, (BATCH,))
+    images = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
+    labels = torch.randint(1000, (batch,))
     times = defaultdict(list)
     for number in range(ROUNDS + 1):  # the first is a warm-up
         print(f"round {number} of {ROUNDS}", flush=True)
-        for name, model in networks.items():
+        for name, model in compared.items():
             model.to(memory_format=torch.channels_last)
             optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9, weight_decay=5e-4)
             step(model, optimizer, images, labels)  # makes the momentum
@@ -71,7 +88,7 @@ def main():
     print(
         f"\nPyTorch {torch.__version__}, torchvision {torchvision.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}, "
-        f"{torch.get_num_threads()} threads, batch {BATCH}; seconds a step, median of "
+        f"{torch.get_num_threads()} threads, batch {batch}; seconds a step, median of "
         f"{ROUNDS * STEPS} (lowest to highest)\n"
     )
     base = statistics.median(times["torchvision"])
