@@ -492,7 +492,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_line(lenet, unbroken):
     folder = lenet[0] / "checkpoints" / "LeNet" / SHORT_FOLDER
     command = [sys.executable, str(lenet[0] / "train.py"), *SHORT]
     process = subprocess.Popen(
-        [*command, "--fresh"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--fresh"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell makes what it starts in the background deaf to it, and so all that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not process.stdout.readline().startswith("epoch   1"):
         assert process.poll() is None
