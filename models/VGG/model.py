@@ -97,6 +97,7 @@ class VGG(nn.Module):
             layer.bias.zero_()
 
     def features(self, x):  # [B, 3, 224, 224]
+        """The maps after five blocks of convolutions and a maximum: [B, 512, H/32, W/32] (2.1)."""
         for block in self.blocks:
             for name in block:
                 x = torch.relu(getattr(self, name)(x))

@@ -33,7 +33,7 @@ RECIPES = {
         "scales": (32, 36),  # that it is enlarged to in training, before a crop
         "image_size": 32,  # of what the network sees of it
         "width": 0.25,
-        "config": "A",  # on images of this size as good as D in the same time
+        "config": "A",  # in 8 epochs D gains 0.3 points, in 1.7 times the time
     },
     "paper": {
         "data": None,
@@ -65,7 +65,7 @@ def resize(images, side):
 
 
 def prepare(images, side, mean):
-    """Raw values less the mean colour [C], the shorter side enlarged to `side` (2.1)."""
+    """Raw values [B, C, H, W] less the mean colour [C], the shorter side now `side` (2.1)."""
     return resize(images.float(), side) - mean[:, None, None]
 
 
@@ -106,7 +106,10 @@ def augment(images, size, scales, components):
 
 
 def multi_scale(model, images, scales):
-    """Log of the mean softmax [B, classes] over scales, each mirrored and not (3.2, 4.2)."""
+    """Log of the mean softmax [B, classes] over scales, each mirrored and not (3.2, 4.2).
+
+    images: [B, C, H, W], of any shape, not smaller than those of training.
+    """
     views = [resize(images, side) for side in scales]
     views += [images.flip(3) for images in views]
     scores = [model.dense(images).mean((2, 3)) for images in views]

@@ -189,7 +189,7 @@ STARTED_D = RUNS / f"laptop-epochs-{EPOCHS}-config-D-init-0.01-start-from-{A.nam
 
 
 def start():
-    """Gradients by layer before training, at full size and narrow; and how training went on."""
+    """Gradients by layer, at full size and narrow, and the loss of real runs by epoch."""
     loaded, mean = fashion()
     size = RECIPES["laptop"]["image_size"]
     torch.manual_seed(0)
@@ -197,6 +197,8 @@ def start():
     carried = finished(A)["weights"]
     carried = {key: carried[key] for key in carried if key.split(".")[0] in CARRIED_OVER}
     started.load_state_dict(carried, strict=False)
+    learned = narrow(config="D")
+    learned.load_state_dict(finished(D)["weights"])
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     full, laptop, training = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for axes, make, side, count in ((full, VGG, 224, 4), (laptop, narrow, size, 128)):
@@ -208,6 +210,7 @@ def start():
         }
         if make is narrow:
             networks["deviation 0.01, layers of A"] = (started, "tab:green", "D-")
+            networks[f"Glorot, after {EPOCHS} epochs"] = (learned, "tab:blue", "o:")
         images, labels = (part[:count] for part in loaded.train)
         for name, (net, color, style) in networks.items():
             norms = gradient_norms(net, prepare(images, side, mean), labels)
@@ -215,8 +218,8 @@ def start():
         axes.set_ylabel("norm of the gradient")
         axes.tick_params(axis="x", rotation=90, labelsize=7)
         axes.grid(alpha=0.3)
-    full.set_title("D at full size, before training", fontsize=10)
-    laptop.set_title("D of the laptop recipe, before training", fontsize=10)
+    full.set_title("D at full size", fontsize=10)
+    laptop.set_title("D of the laptop recipe", fontsize=10)
     laptop.legend(fontsize=7)
     for run, name, color, style in (
         (RANDOM_D, "D, deviation 0.01", "black", "-"),
