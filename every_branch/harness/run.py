@@ -303,10 +303,10 @@ class Run:
             return augment(prepare(images)) if augment else prepare(images)
 
         def unchanged(split):
-            if whole and isinstance(split, data.Images):
-                split.whole = True
-                return data.batches(split, 1, prepare, False, self.device)
-            return data.batches(split, max(size, 250), prepare, False, self.device)
+            at_once = max(size, 250)
+            if isinstance(split, data.Images):
+                split.whole, at_once = whole, 1 if whole else at_once
+            return data.batches(split, at_once, prepare, False, self.device)
 
         train = data.batches(loaded.train, size, augmented, True, self.device)
         validation, test = (
