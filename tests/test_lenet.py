@@ -8,19 +8,10 @@ import torch
 
 from conftest import run_python
 
+NAME = "LeNet"
 # Table I, typed in again: the maps of S2 that each map of C3 sees.
 TABLE = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235 012345".split()
 PARAMETERS = {"C1": 156, "S2": 12, "C3": 1_516, "S4": 32, "C5": 48_120, "F6": 10_164}
-
-
-@pytest.fixture(scope="module")
-def model(lenet):
-    return lenet[1]
-
-
-@pytest.fixture(scope="module")
-def train(lenet):
-    return lenet[2]
 
 
 @pytest.fixture
