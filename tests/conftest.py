@@ -99,17 +99,25 @@ def train(modules):
     return modules[1]
 
 
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    """A folder of two classes that hardly differ, in images of several sizes."""
-    home = tmp_path_factory.mktemp("photographs")
+def folder_of_images(home, width):
+    """A folder of two classes that hardly differ, in images of several heights."""
     draws = numpy.random.default_rng(0)
     for split, count in (("train", 12), ("val", 10)):
         for name, red in (("cat", 20), ("dog", 0)):
             for i in range(count):
                 path = home / split / name / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = draws.integers(0, 230, (260 + 9 * i, 300, 3), dtype=numpy.uint8)
+                pixels = draws.integers(0, 230, (260 + 9 * i, width, 3), dtype=numpy.uint8)
                 pixels[:, :, 0] += red
                 Image.fromarray(pixels).save(path)
     return home
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    return folder_of_images(tmp_path_factory.mktemp("photographs"), 300)
+
+
+@pytest.fixture(scope="session")
+def panoramas(tmp_path_factory):
+    return folder_of_images(tmp_path_factory.mktemp("panoramas"), 800)

@@ -129,7 +129,7 @@ def main():
         partial(prepare, side=side, mean=mean),
         partial(augment, size=size, scales=scales, components=components),
         side,
-        whole=True,
+        whole=options.recipe == "paper",
     )
     model = VGG(run.channels, len(run.classes), size, options.width, **run.ablations)
     if options.start_from:
