@@ -241,6 +241,16 @@ def test_the_layer_table_says_where_a_network_differs(harness, net, capsys):
     assert not harness.plots.layer_table(net, (1, 32, 32), paper)
     assert "C1: parameters is 156 here, 157 in the paper" in capsys.readouterr().out
     assert harness.plots.layer_table(net, (1, 32, 32), {"S2": {"output": (6, 14, 14)}})
+    assert capsys.readouterr().out.endswith("Every figure of the paper is met.\n")
+
+
+def test_the_layer_table_quotes_what_is_text_and_compares_the_rest(harness, net, capsys):
+    quoted = {"C1": {"output": (6, 28, 28), "parameters": "0.2K"}}
+    assert harness.plots.layer_table(net, (1, 32, 32), quoted)
+    printed = capsys.readouterr().out
+    assert '"0.2K"' in printed and printed.endswith("but for those in quotes, not compared.\n")
+    assert not harness.plots.layer_table(net, (1, 32, 32), {"C1": {**quoted["C1"], "MACs": 5}})
+    assert "C1: MACs is 117,600 here, 5 in the paper" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

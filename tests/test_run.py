@@ -234,6 +234,20 @@ def test_a_prediction_of_several_views_and_the_five_best_count(world, harness, p
     assert (lowest[:, 0] == scores.argmin(1)).all()
 
 
+def test_further_predictions_get_a_column_of_history_and_decide_nothing(world, harness, parse):
+    run = harness.run.Run("Tiny", parse("--fresh"))
+    train, validation, _ = run.data(lambda images: images / 255.0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    for images, labels in run.batches(train):
+        run.log(torch.tensor(1.0), net(images), labels)
+    run.started, run.lr = 0.0, 0.1
+    opposite = {"opposite": lambda model, images: -model(images)}
+    accuracy = run.validate(net, validation, F.cross_entropy, others=opposite)
+    (row,) = run.history
+    assert row["validation_accuracy"] == accuracy == run.best["accuracy"]
+    assert row["validation_accuracy_opposite"] == pytest.approx(1 - accuracy)
+
+
 def test_the_same_command_again_reports_and_keeps(world, capsys):
     run, _, result = world.train()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}

@@ -123,6 +123,7 @@ def layer_table(model, image, paper, **columns):
 
     model: its direct children are the stages. image: the shape [C, H, W] of one input.
     paper: {stage: {"output": (C, H, W), "parameters": ..., "MACs": ...}}, as far as the paper says.
+        What is text there, such as "159K", is quoted, and not compared.
     columns: further things counted, name={stage: number}, that the paper has figures for.
     MACs are the multiply-accumulates of the stages' convolutions and matrix products, as PyTorch
     counts them.
@@ -168,9 +169,11 @@ def layer_table(model, image, paper, **columns):
         f"{stage}: {name} is {show(table[stage][name])} here, {show(value)} in the paper"
         for stage, row in paper.items()
         for name, value in row.items()
-        if table[stage][name] != value
+        if not isinstance(value, str) and table[stage][name] != value
     ]
-    print("\n".join(differing) or "Every figure of the paper is met.")
+    quoted = any(isinstance(value, str) for row in paper.values() for value in row.values())
+    met = "Every figure of the paper is met" + quoted * ", but for those in quotes, not compared"
+    print("\n".join(differing) or f"{met}.")
     return not differing
 
 
@@ -178,4 +181,6 @@ def show(value):
     """A cell of the table: 1,516 or 6x28x28, or nothing."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) else value or ""
+    if isinstance(value, str):
+        return f'"{value}"' if value else ""
+    return "" if value is None else f"{value:,}"

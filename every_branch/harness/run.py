@@ -448,14 +448,20 @@ class Run:
         predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
         return float(loss) / len(true), predicted, true
 
-    def validate(self, model, loader, criterion, predict=None):
-        """Accuracy on the validation images; ends the epoch's line and keeps the best weights."""
+    def validate(self, model, loader, criterion, predict=None, others=None):
+        """Accuracy on the validation images; ends the epoch's line and keeps the best weights.
+
+        others: {name: another predict}, the accuracy of which is for history.csv alone.
+        """
         loss, predicted, true = self.evaluate(model, loader, criterion, "validation", predict)
         accuracy = share_right(predicted[:, 0], true)
         now = {"loss": loss, "accuracy": accuracy}
         row = {"epoch": self.epoch}
         row |= {f"train_{key}": self.trained[key] for key in now}
         row |= {f"validation_{key}": value for key, value in now.items()}
+        for name, other in (others or {}).items():
+            _, theirs, _ = self.evaluate(model, loader, title=name, predict=other)
+            row[f"validation_accuracy_{name}"] = share_right(theirs[:, 0], true)
         row["lr"] = self.lr
         row["images_per_second"] = self.trained["images_per_second"]
         row["seconds"] = time.perf_counter() - self.started
