@@ -2,13 +2,15 @@
 
     python benchmarks/step.py AlexNet
     python benchmarks/step.py VGG
+    python benchmarks/step.py GoogLeNet
 
 Both get the same images, memory layout, threads, batch size and optimizer, and take turns in one
 process. A figure is the median time of a step (forward, loss, backward, update) over the rounds.
 
 torchvision's AlexNet is not the paper's: one tower with fewer maps, and no normalization. What
 that costs, the other rows say: ours without it, and ours with PyTorch's own function for it. Its
-vgg16 is configuration D, the same network.
+vgg16 is configuration D, the same network. Its googlenet has batch normalization, 3x3 where the
+paper has 5x5, and no local response normalization; both have the auxiliary classifiers.
 """
 
 import argparse
@@ -29,11 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import branches
 
 ROUNDS, STEPS = 8, 2
-BATCH = {"AlexNet": 32, "VGG": 8}
+BATCH = {"AlexNet": 32, "VGG": 8, "GoogLeNet": 16}
 
 
 def step(model, optimizer, images, labels):
-    loss = F.cross_entropy(model(images), labels)
+    scores = model(images)
+    scores = scores if isinstance(scores, tuple) else (scores,)
+    loss = sum(F.cross_entropy(each, labels) for each in scores)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -45,6 +49,12 @@ def networks(name):
         branches.preview(Path(folder))
         sys.path.insert(0, str(Path(folder, name)))
         model = importlib.import_module("model")
+    if name == "GoogLeNet":
+        return {
+            "torchvision": torchvision.models.googlenet(init_weights=False),
+            "GoogLeNet": model.GoogLeNet(),
+            "GoogLeNet, lrn off": model.GoogLeNet(lrn="off"),
+        }
     if name == "VGG":
         return {"torchvision": torchvision.models.vgg16(), "VGG, D": model.VGG()}
 
