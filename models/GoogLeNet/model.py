@@ -11,7 +11,7 @@ two more classifiers half way up that help to train it.
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
     parameters and operations   | those that its numbers of   | in conv1, 4c and 5a they do not
-    of Table 1                  | filters give                | agree with each other
+    of Table 1                  | filters give                | belong to these numbers
     constants of the local      | AlexNet's                   | the paper does not give them
     response normalization      |                             |
     initial weights             | Glorot's, biases 0          | the paper does not give them
