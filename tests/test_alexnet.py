@@ -270,13 +270,6 @@ def test_the_training_of_2012_asks_for_its_data(folder):
     assert re.search("--data <folder", done.stderr)
 
 
-def test_the_laptop_recipe_takes_photographs(folder, photographs):
-    words = ("--data", photographs, "--epochs", 2, "--batch-size", 8)
-    done = run_python(folder / "train.py", *words)
-    assert done.returncode == 0, done.stderr
-    assert "Validation accuracy" in done.stdout
-
-
 @pytest.mark.parametrize("recipe", ["laptop", "paper"])
 def test_both_recipes_take_small_photographs_in_memory(harness, train, monkeypatch, capsys, recipe):
     """What --data cifar10 gives; it cannot be downloaded for a test."""

@@ -102,6 +102,13 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(branch):
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
+def test_the_laptop_recipe_takes_photographs_of_any_shape(branch, panoramas):
+    words = ("--data", panoramas, "--epochs", 1, "--batch-size", 8)
+    done = run_python(branch / "train.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert "Validation accuracy" in done.stdout
+
+
 def test_model_py_meets_the_papers_figures(branch, layer_table):
     assert re.search(
         r"Every figure of the paper is met(\.|, but for those in quotes)", layer_table(branch)
