@@ -41,7 +41,7 @@ def copy_pictures(home, runs):
     for picture in sorted(set(re.findall(r"figures/([\w.-]+-seed\d+)-(\w+)\.png", text))):
         run, name = picture
         source, target = runs / run / f"{name}.png", home / "figures" / f"{run}-{name}.png"
-        if (runs / run / "weights.pt").exists():
+        if source.exists():
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
             print(f"{target.relative_to(branches.ROOT)}: copied")

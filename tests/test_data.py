@@ -44,6 +44,30 @@ def test_the_split_is_the_one_yardstick(harness, shipped):
     assert len(many.train[0]) == 55_000
 
 
+def test_the_folds_are_disjoint_and_alike_and_together_everything(harness):
+    """Of 103 images, each of a value of its own, in classes of unequal size."""
+    images = torch.arange(103, dtype=torch.uint8).view(-1, 1, 1, 1)
+    labels = torch.tensor(([0] * 5 + [1] * 3 + [2] * 2) * 11)[:103]
+    other = (images[:4] + 150, labels[:4])
+    whole = harness.data.Data(("a", "b", "c"), 1, (images, labels), other, other)
+    held = []
+    for number in range(1, 6):
+        fold = harness.data.fold(whole, number, 5)
+        assert fold.test is other and fold.classes == whole.classes
+        train, validation = (
+            dict(zip(x.flatten().tolist(), y.tolist(), strict=True))
+            for x, y in (fold.train, fold.validation)
+        )
+        assert not train.keys() & validation.keys()
+        assert train | validation == dict(enumerate(labels.tolist()))
+        for name in range(3):
+            share = (labels == name).sum().item() / 5
+            assert abs([*validation.values()].count(name) - share) < 1
+        held += validation
+    assert sorted(held) == list(range(103))
+    assert len(whole.train[0]) == 103
+
+
 def spoil(path, how):
     whole = path.read_bytes()
     path.unlink()  # it may be a link to the one that ships

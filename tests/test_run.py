@@ -111,6 +111,75 @@ def test_a_device_that_is_not_there_is_refused(harness, capsys):
     assert stopped.value.code == 2 and "--device cpu" in capsys.readouterr().err
 
 
+@pytest.fixture
+def parse_experiment(harness):
+    """A command line with two experiments, whose recipes leave two settings open."""
+    own = {"laptop": {**RECIPES["laptop"], "epochs": 2, "lr": None, "pooling": None, "width": 4}}
+    own["paper"] = {**own["laptop"], "data": "cifar10", "width": 64, "fold": None, "folds": 3}
+    ordinary = {"laptop": RECIPES["laptop"]}
+    experiments = {"race": ("who is first", own), "walk": ("who is there", ordinary)}
+
+    def parse(*words):
+        return harness.run.command_line(
+            "About.", ordinary, words, experiments=experiments, pooling=("subsampling", "max")
+        )
+
+    return parse
+
+
+def test_an_experiment_has_recipes_of_its_own(parse_experiment, capsys):
+    options = parse_experiment()
+    assert (options.experiment, options.epochs, options.lr) == (None, 3, 0.5)
+    assert options.pooling == "subsampling" and not hasattr(options, "width")
+    options = parse_experiment("--experiment", "race")
+    assert (options.experiment, options.epochs, options.width) == ("race", 2, 4)
+    assert options.lr is None and options.pooling is None
+    words = ("--experiment", "race", "--recipe", "paper", "--epochs", "9", "--lr", "0.1")
+    options = parse_experiment(*words)
+    assert (options.data, options.epochs, options.lr, options.width) == ("cifar10", 9, 0.1, 64)
+    with pytest.raises(SystemExit):
+        parse_experiment("--help")
+    assert "race: who is first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["--experiment", "race", "--pooling", "max"], "--pooling"),
+        (["--experiment", "race", "--pooling", "subsampling"], "--pooling"),
+        (["--experiment", "swim"], "--experiment"),
+        (["--recipe", "paper"], "--recipe paper is there for --experiment race ("),
+        (["--experiment", "walk", "--recipe", "paper"], "--recipe paper"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_with_an_experiment_is_refused(parse_experiment, capsys, words, named):
+    with pytest.raises(SystemExit) as stopped:
+        parse_experiment(*words)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and named in error and len(error.splitlines()) == 1
+
+
+def test_the_runs_of_an_experiment_have_folders_of_their_own(harness, parse_experiment):
+    def title(*words, **variant):
+        return harness.run.Run("LeNet", parse_experiment(*words), **variant).folder.name
+
+    race = ("--experiment", "race")
+    assert title() == "laptop-seed0" and title("--pooling", "max") == "laptop-pooling-max-seed0"
+    assert title(*race) == "laptop-experiment-race-seed0"
+    variants = [
+        {"pooling": pooling, "lr": lr, "limit": limit, "seed": seed}
+        for pooling in ("subsampling", "max")
+        for lr in (0.1, 0.01)
+        for limit in (None, 30)
+        for seed in (0, 1)
+    ]
+    names = [title(*race, **variant) for variant in variants]
+    names += [title(*race, "--recipe", "paper", fold=fold) for fold in (None, 1, 2)]
+    assert len(set(names)) == len(names) == 19
+    assert all("experiment-race" in name for name in names)
+
+
 # Runs of a small network in this process
 
 
@@ -139,9 +208,17 @@ def world(harness, parse, tmp_path, monkeypatch):
     tiny = harness.data.Data(("dark", "bright"), 1, *parts)
     monkeypatch.setattr(harness.data, "load", lambda *_: tiny)
 
-    def train(*words, loss_scale=lambda epoch: 1.0, **variant):
+    def train(
+        *words,
+        loss_scale=lambda epoch: 1.0,
+        measured=None,
+        choose=True,
+        test=True,
+        pictures=True,
+        **variant,
+    ):
         run = harness.run.Run("Tiny", parse(*words), **variant)
-        train, validation, test = run.data(lambda images: images / 255.0)
+        train, validation, loader = run.data(lambda images: images / 255.0)
         model = run.place(
             nn.Sequential(nn.Conv2d(1, 3, 2), nn.Flatten(), nn.Dropout(0.2), nn.Linear(27, 2))
         )
@@ -156,8 +233,8 @@ def world(harness, parse, tmp_path, monkeypatch):
                 optimizer.step()
                 schedule.step()
                 run.log(loss, scores, labels)
-            run.validate(model, validation, F.cross_entropy)
-        return run, model, run.finish(model, test)
+            run.validate(model, validation, F.cross_entropy, measured=measured, choose=choose)
+        return run, model, run.finish(model, loader if test else None, pictures=pictures)
 
     return SimpleNamespace(train=train, root=tmp_path, data=tiny)
 
@@ -248,6 +325,84 @@ def test_further_predictions_get_a_column_of_history_and_decide_nothing(world, h
     assert row["validation_accuracy_opposite"] == pytest.approx(1 - accuracy)
 
 
+def test_what_is_measured_gets_a_column_of_history_and_decides_nothing(world):
+    plain, *_ = world.train()
+    run, *_ = world.train("--fresh", measured={"flat": 0.25, "dead": 7})
+    with open(run.folder / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["flat"], row["dead"]) for row in rows] == 3 * [("0.25", "7")]
+    assert rows[0].keys() - plain.history[0].keys() == {"flat", "dead"}
+    for key in plain.history[0].keys() - {"seconds", "images_per_second"}:
+        assert [row[key] for row in run.history] == [row[key] for row in plain.history]
+
+
+def test_a_fold_validates_and_the_others_train(world, harness, parse_experiment):
+    """Of the training images alone; the test images are the same for all folds."""
+    options = parse_experiment("--experiment", "race", "--recipe", "paper")
+    whole = harness.run.Run("Tiny", options).load(224)
+    assert len(whole.train[0]) == 60 and whole is world.data
+    held = []
+    for fold in (1, 2, 3):
+        run = harness.run.Run("Tiny", options, fold=fold)
+        parts = [
+            torch.cat([images for images, _ in loader])
+            for loader in run.data(lambda images: images)
+        ]
+        assert [len(part) for part in parts] == [40, 20, 20]
+        assert torch.equal(parts[2], world.data.test[0])
+        assert run.load(224).train[1].bincount().tolist() == [20, 20]
+        held.append(parts[1])
+        both = torch.cat(parts[:2]).flatten(1)
+        assert sorted(both.tolist()) == sorted(world.data.train[0].flatten(1).tolist())
+    assert sorted(torch.cat(held).flatten(1).tolist()) == sorted(both.tolist())
+
+
+def test_a_run_that_only_chooses_a_setting_is_not_tested(world, capsys, monkeypatch, harness):
+    def draw(*_):
+        raise AssertionError("it drew pictures")
+
+    monkeypatch.setattr(harness.run.Run, "draw", draw)
+    run, _, result = world.train(test=False)
+    assert not any(key.startswith("test") for key in result)
+    assert {path.name for path in run.folder.iterdir()} == {"weights.pt", "history.csv"}
+    assert "not tested" in capsys.readouterr().out
+    assert world.train(test=False)[2] == result
+    printed = capsys.readouterr().out
+    assert "finished before" in printed and "not tested" in printed
+    assert max(row["validation_accuracy"] for row in run.history) == result["chosen_at"]
+
+
+def test_a_run_without_pictures_is_tested_all_the_same(world, monkeypatch, harness):
+    expected = world.train()[2]["test_accuracy"]
+    drawn = []
+    monkeypatch.setattr(harness.run.Run, "draw", lambda run, *_: drawn.append(run))
+    run, _, result = world.train("--fresh", pictures=False)
+    assert result["test_accuracy"] == expected and not drawn
+    run, *_ = world.train("--fresh")
+    assert drawn == [run]
+
+
+def test_a_finished_run_recalled_has_its_history_and_leaves_its_weights(world):
+    """Those of its best epoch, which is not the last: from epoch 2 on it learns to be wrong."""
+    run, *_ = world.train(loss_scale=lambda epoch: 1.0 if epoch == 1 else -1.0)
+    assert run.result["epoch"] == 1
+    again, model, result = world.train()
+    assert result == run.result and again.history == run.history and len(run.history) == 3
+    assert same(model.state_dict(), weights_of(run.folder))
+
+
+def test_without_a_choice_the_last_weights_are_kept(world):
+    """Though they are worse than those of epoch 1."""
+    run, model, result = world.train(
+        loss_scale=lambda epoch: 1.0 if epoch == 1 else -1.0, choose=False
+    )
+    accuracies = [row["validation_accuracy"] for row in run.history]
+    assert result["epoch"] == 3 and result["chosen_at"] == accuracies[2] < accuracies[0]
+    images, labels = world.data.test
+    right = (model.eval()(images / 255.0).argmax(1) == labels).float().mean().item()
+    assert result["test_accuracy"] == pytest.approx(right) and right < accuracies[0]
+
+
 def test_the_same_command_again_reports_and_keeps(world, capsys):
     run, _, result = world.train()
     before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
@@ -285,18 +440,90 @@ def test_a_dry_run_writes_nothing(world, capsys):
     assert "nothing written" in capsys.readouterr().out
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(world, capsys):
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(world):
     def explode(epoch):
         return float("inf") if epoch == 2 else 1.0
 
     with pytest.raises(SystemExit) as stopped:
         world.train(loss_scale=explode)
-    assert stopped.value.code == 1
-    error = capsys.readouterr().err
-    assert "epoch 2" in error and "--lr" in error
+    error = stopped.value.code  # a text goes to stderr, with exit code 1
+    assert "epoch 2" in error and "--lr 0.5" in error and len(error.splitlines()) == 1
     state = torch.load(world.root / "checkpoints/Tiny/laptop-seed0/state.pt", weights_only=True)
     assert state["epoch"] == 1
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_comparison_goes_on_after_a_run_that_diverged(world, harness):
+    expected = weights_of(world.train(pooling="max")[0].folder)
+    with pytest.raises(harness.run.Diverged):
+        world.train(loss_scale=lambda epoch: float("nan"))
+    assert sys.excepthook is sys.__excepthook__
+    run, *_ = world.train("--fresh", pooling="max")
+    assert same(weights_of(run.folder), expected)
+
+
+def test_one_after_the_other_with_a_line_that_says_which(harness, capsys, monkeypatch):
+    """The time left is that of those which were trained; the first of the four had been before."""
+    clock = [0]
+    monkeypatch.setattr(harness.run.time, "perf_counter", lambda: clock[0])
+    variants = [{"lr": 0.1, "seed": seed} for seed in range(4)]
+    lines = []
+    for variant, seconds in zip(harness.run.in_turn("A race", variants), (1, 20, 40, 30)):
+        lines.append((variant["seed"], capsys.readouterr().out.strip()))
+        clock[0] += seconds
+    assert lines == [
+        (0, "A race, 1 of 4: lr 0.1, seed 0"),
+        (1, "A race, 2 of 4: lr 0.1, seed 1"),
+        (2, "A race, 3 of 4: lr 0.1, seed 2, about 0:40 min left"),
+        (3, "A race, 4 of 4: lr 0.1, seed 3, about 0:30 min left"),
+    ]
+    assert not list(harness.run.in_turn("No race", []))
+
+
+def test_a_comparison_writes_every_epoch_of_every_run(world, harness, parse):
+    """Of one that was finished before, too; what only one of them measured is left empty."""
+    world.train(seed=1)
+    runs = [
+        world.train(pooling="max", measured={"flat": 0.5}, test=False)[0],
+        world.train(seed=1)[0],
+    ]
+    comparison = harness.run.Run("Tiny", parse("--lr", "0.125"))
+    curves = [[row["train_loss"] for row in run.history] for run in runs]
+    comparison.compare(runs, {"": {"both": curves}}, "loss", level=0.5)
+    assert {path.name for path in comparison.folder.iterdir()} == {"points.csv", "curves.png"}
+    assert (comparison.folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    with open(comparison.folder / "points.csv", encoding="utf-8") as file:
+        points = list(csv.DictReader(file))
+    expected = []
+    for run, pooling, seed in zip(runs, ("max", "subsampling"), "01", strict=True):
+        with open(run.folder / "history.csv", encoding="utf-8") as file:
+            own = [{"pooling": pooling, "seed": seed, **row} for row in csv.DictReader(file)]
+        expected += [{"flat": "", **row} for row in own]
+    assert len(points) == 6 and points == expected
+
+
+def test_a_comparison_draws_the_mean_between_the_lowest_and_the_highest(
+    harness, tmp_path, monkeypatch
+):
+    class Kept(harness.plots.Figure):
+        def savefig(self, *words, **kwargs):
+            figures.append(self)
+
+    figures = []
+    monkeypatch.setattr(harness.plots, "Figure", Kept)
+    panels = {"left": {"a": [[1.0, 2.0], [3.0, 6.0]], "b": [[5.0, 5.0]]}, "right": {"a": [[4.0]]}}
+    harness.plots.comparison(tmp_path / "curves.png", panels, "height", 2.5, "Two panels")
+    (figure,) = figures
+    left, right = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["left", "right"]
+    assert left.get_ylabel() == "height"
+    a, b, level = left.lines
+    assert (a.get_label(), b.get_label()) == ("a", "b")
+    assert [*a.get_xdata()] == [1, 2] and a.get_ydata().tolist() == [2, 4]
+    assert b.get_ydata().tolist() == [5, 5] and [*level.get_ydata()] == [2.5, 2.5]
+    corners = left.collections[0].get_paths()[0].vertices.tolist()
+    assert {tuple(corner) for corner in corners} == {(1, 1), (1, 3), (2, 2), (2, 6)}
+    assert right.lines[0].get_ydata().tolist() == [4]
 
 
 class Hostile:

@@ -97,6 +97,18 @@ def load(name, folder, limit=None, size=None):
     return Data(classes, images.shape[1], train, validation, test)
 
 
+def fold(loaded, number, folds):
+    """The same Data for one fold, from 1 to `folds`, of a stratified cross-validation.
+
+    Of each class, every folds-th training image validates, and all others train.
+    """
+    images, labels = loaded.train
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[labels.argsort(stable=True)[number - 1 :: folds]] = True
+    train, validation = ((images[mask], labels[mask]) for mask in (~held, held))
+    return loaded._replace(train=train, validation=validation)
+
+
 def fashion_mnist(folder):
     """Fashion-MNIST out of the official files: (classes, (images, labels), (images, labels))."""
     raw = folder / "FashionMNIST" / "raw"

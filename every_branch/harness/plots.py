@@ -29,6 +29,31 @@ def learning_curves(path, history, title):
     figure.savefig(path, format="png", dpi=110)
 
 
+def comparison(path, panels, quantity, level=None, title=None):
+    """Curves by epoch, each the mean over runs in a band from the lowest to the highest.
+
+    panels: {title: {label: [the values by epoch, one list a run]}}. level: of a dotted line.
+    """
+    figure = Figure(figsize=(1.5 + 4 * len(panels), 3.8), layout="constrained")
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (panel, curves) in zip(all_axes, panels.items()):
+        for label, values in curves.items():
+            values = torch.tensor(values)
+            epochs = range(1, values.shape[1] + 1)
+            (line,) = axes.plot(epochs, values.mean(0), marker=".", label=label)
+            low, high = values.min(0).values, values.max(0).values
+            axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        if level is not None:
+            axes.axhline(level, color="gray", linestyle=":")
+        axes.set(xlabel="epoch", title=panel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    all_axes[0].set_ylabel(quantity)
+    figure.suptitle(title)
+    figure.savefig(path, format="png", dpi=110)
+
+
 def predictions(path, images, labels, predicted, classes, split, columns=10):
     """A grid of images with the predicted class; a wrong one in red, with the true class below."""
     rows = -(-len(images) // columns)
@@ -105,13 +130,20 @@ def mean_curve(runs, column):
     return [sum(values) / len(values) for values in zip(*curves, strict=True)]
 
 
+def read_points(comparison):
+    """points.csv of a comparison: a dict of texts for each epoch of each run."""
+    with open(comparison / "points.csv", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def draw_finished(pictures):
     """Call each function whose runs are finished; say which run another one lacks.
 
     pictures: {function: folders of the runs that it draws}.
     """
     for draw, runs in pictures.items():
-        missing = [run for run in runs if not (run / "weights.pt").exists()]
+        products = ("weights.pt", "points.csv")  # of a run, of a comparison
+        missing = [run for run in runs if not any((run / name).exists() for name in products)]
         if missing:
             print(f"{draw.__name__}: not drawn, there is no finished run {missing[0]}")
         else:

@@ -77,7 +77,7 @@ def finished_run(text):
     return folder.relative_to(ROOT).as_posix() if folder.is_relative_to(ROOT) else str(folder)
 
 
-def command_line(description, recipes, argv=None, start_from=None, **ablations):
+def command_line(description, recipes, argv=None, start_from=None, experiments=None, **ablations):
     """The options of train.py, as a namespace.
 
     description: the docstring of train.py, shown by --help.
@@ -85,6 +85,8 @@ def command_line(description, recipes, argv=None, start_from=None, **ablations):
         recipe needs}}, the default first; the four named here can be overridden by flags. Where
         data is None, the flag has to be given.
     start_from: what --start-from does, where a model can begin with weights of a finished run.
+    experiments: {name: (what --help says of it, its own recipes)}, comparisons of several models
+        that --experiment picks from; no ablation goes with them.
     ablations: flag=(default, other choices...), which are keyword arguments of the model. A recipe
         may have another default.
     """
@@ -96,8 +98,13 @@ def command_line(description, recipes, argv=None, start_from=None, **ablations):
         allow_abbrev=False,
     )
     default = next(iter(recipes))
+    every = [recipes, *(own for _, own in (experiments or {}).values())]
+    names = list(dict.fromkeys(name for own in every for name in own))
     add = parser.add_argument
-    add("--recipe", choices=recipes, default=default, help=f"default: {default}")
+    if experiments:
+        text = ". ".join(f"{name}: {about}" for name, (about, _) in experiments.items())
+        add("--experiment", choices=experiments, help=text)
+    add("--recipe", choices=names, default=default, help=f"default: {default}")
     add("--data", metavar="NAME", type=data.data_set, help=f"{', '.join(data.NAMES)}, or a folder")
     add("--epochs", type=positive(int), help="passes over the training images")
     add("--batch-size", type=positive(int), help="images a step")
@@ -122,8 +129,18 @@ def command_line(description, recipes, argv=None, start_from=None, **ablations):
         group.add_argument(name, type=type(choices[0]), choices=choices, help=text)
     flags = parser.parse_args(argv)
 
+    if experiments and flags.experiment:
+        recipes = experiments[flags.experiment][1]
+        wrong = [flag for flag in ablations if getattr(flags, flag) is not None]
+        if wrong:
+            name = wrong[0].replace("_", "-")
+            parser.error(f"--{name} does not go with --experiment {flags.experiment}")
+    if flags.recipe not in recipes:
+        having = [name for name, (_, own) in experiments.items() if flags.recipe in own]
+        parser.error(f"--recipe {flags.recipe} is there for --experiment {', '.join(having)}")
     recipe = recipes[flags.recipe]
-    defaults = {**recipe, "limit": None}
+    defaults = {"experiment": None} if experiments else {}
+    defaults |= {**recipe, "limit": None}
     defaults |= {flag: recipe.get(flag, choices[0]) for flag, choices in ablations.items()}
     if start_from:
         defaults["start_from"] = None
@@ -170,16 +187,18 @@ def load_file(path):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def read_checkpoint(path, identity, needed):
+def read_checkpoint(path, identity, *needed):
     """The dict in a file that this run wrote; any other file is refused by name, unexecuted.
 
-    needed: a key that the dict has to have besides the identity.
+    needed: keys that the dict has to have besides the identity.
     """
     try:
         saved = load_file(path)
-        theirs, _ = saved["identity"], saved[needed]
+        theirs = saved["identity"]
         differing = [key for key in identity if theirs.get(key) != identity[key]]
         differing += theirs.keys() - identity.keys()
+        if not differing and not saved.keys() >= set(needed):
+            raise KeyError
     except Exception:
         refuse(f"{path} is no checkpoint of this program, or a broken one; --fresh starts over")
     if not differing:
@@ -232,6 +251,27 @@ def clock(seconds):
 # The run
 
 
+def in_turn(title, variants):
+    """Yield each of a list of variants, with a line that says which it is, and what is left."""
+    times = []
+    for done, variant in enumerate(variants):
+        words = ", ".join(f"{key} {value}" for key, value in variant.items())
+        trained = [seconds for seconds in times if seconds > 2]  # the others were finished before
+        left = sum(trained) / max(len(trained), 1) * (len(variants) - done)
+        about = f", about {clock(left)} min left" if trained else ""
+        print(f"\n{title}, {done + 1} of {len(variants)}: {words}{about}", flush=True)
+        began = time.perf_counter()
+        yield variant
+        times.append(time.perf_counter() - began)
+
+
+class Diverged(SystemExit):
+    """A loss that is not finite: ends the program with exit code 1 and this message on stderr.
+
+    A comparison may catch it, and go on without the run.
+    """
+
+
 class Run:
     """One training run of one model; a process may hold several, one after another.
 
@@ -245,7 +285,7 @@ class Run:
         self.dry_run, self.fresh = settings.pop("dry_run"), settings.pop("fresh")
         self.device = choose_device(settings.pop("device"))
         self.ablations = {flag: settings[flag] for flag in settings.pop("ablations")}
-        self.settings = settings
+        self.settings, self.variant = settings, variant
         changed = "".join(
             f"-{key.replace('_', '-')}-{short(settings[key])}"
             for key in defaults
@@ -268,10 +308,16 @@ class Run:
         torch.manual_seed(settings["seed"])
 
     def load(self, side):
-        """The data set as a data.Data, read once. Sets self.classes and self.channels."""
+        """The data set as a data.Data, read once. Sets self.classes and self.channels.
+
+        Where the settings have a fold, from 1 to folds, it is the one that validates.
+        """
         if self.loaded[0] != side:
             name, limit = self.settings["data"], self.settings["limit"]
-            self.loaded = side, data.load(name, ROOT / "data", limit, side)
+            loaded = data.load(name, ROOT / "data", limit, side)
+            if self.settings.get("fold"):
+                loaded = data.fold(loaded, self.settings["fold"], self.settings["folds"])
+            self.loaded = side, loaded
         loaded = self.loaded[1]
         self.classes, self.channels = loaded.classes, loaded.channels
         return loaded
@@ -319,8 +365,11 @@ class Run:
         if self.fresh or self.dry_run:
             return
         if (self.folder / "weights.pt").exists():
-            finished = read_checkpoint(self.folder / "weights.pt", self.identity, "result")
-            self.result = finished["result"]
+            finished = read_checkpoint(
+                self.folder / "weights.pt", self.identity, "result", "history", "weights"
+            )
+            self.result, self.history = finished["result"], finished["history"]
+            self.best["weights"] = finished["weights"]
         elif (self.folder / "state.pt").exists():
             self.saved = read_checkpoint(self.folder / "state.pt", self.identity, "epoch")
 
@@ -416,12 +465,11 @@ class Run:
         if not math.isfinite(loss):
             self.bar.close()
             lr, seen = self.settings["lr"], f"{self.seen:,} images into epoch {self.epoch}"
-            print(
+            sys.excepthook = sys.__excepthook__
+            raise Diverged(
                 f"The loss is {loss}, {seen}: training has diverged, and stops. "
-                f"Try a learning rate below --lr {lr:g}",
-                file=sys.stderr,
+                f"Try a learning rate below --lr {lr:g}"
             )
-            raise SystemExit(1)
         return {"loss": loss, "accuracy": float(self.right) / self.seen}
 
     @torch.inference_mode()
@@ -448,10 +496,13 @@ class Run:
         predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
         return float(loss) / len(true), predicted, true
 
-    def validate(self, model, loader, criterion, predict=None, others=None):
+    def validate(
+        self, model, loader, criterion, predict=None, others=None, measured=None, choose=True
+    ):
         """Accuracy on the validation images; ends the epoch's line and keeps the best weights.
 
-        others: {name: another predict}, the accuracy of which is for history.csv alone.
+        others: {name: another predict}, the accuracy of which is for history.csv alone, as are
+        the numbers in measured, {column: number}. Without choose, the last weights are kept.
         """
         loss, predicted, true = self.evaluate(model, loader, criterion, "validation", predict)
         accuracy = share_right(predicted[:, 0], true)
@@ -462,11 +513,12 @@ class Run:
         for name, other in (others or {}).items():
             _, theirs, _ = self.evaluate(model, loader, title=name, predict=other)
             row[f"validation_accuracy_{name}"] = share_right(theirs[:, 0], true)
+        row |= measured or {}
         row["lr"] = self.lr
         row["images_per_second"] = self.trained["images_per_second"]
         row["seconds"] = time.perf_counter() - self.started
         self.history.append(row)
-        better = accuracy > self.best["accuracy"]
+        better = accuracy > self.best["accuracy"] or not choose
         if better:
             weights = {
                 key: value.detach().to("cpu", copy=True)
@@ -483,43 +535,80 @@ class Run:
         )
         return accuracy
 
-    def finish(self, model, loader, predict=None):
-        """Test the best weights by validation, once; write weights and pictures; the result."""
+    def finish(self, model, loader=None, predict=None, pictures=True):
+        """Test the best weights by validation, once; write weights and pictures; the result.
+
+        Leaves those weights in the model. Without a loader nothing is tested or drawn.
+        """
+        if self.dry_run:
+            parts = "training and validation"
+            if loader:
+                self.evaluate(model, loader, predict=predict)
+                parts = "training, validation and test"
+            print(f"Dry run: a batch of {parts} went through; nothing written")
+            return None
+        model.load_state_dict(self.best["weights"])
         if self.result:
             print(f"{self.title}: finished before. {self.summary()}")
             print(f"In {self.folder}; --fresh trains it again")
             return self.result
-        if self.dry_run:
-            self.evaluate(model, loader, predict=predict)
-            print("Dry run: a batch of training, validation and test went through; nothing written")
-            return None
-        model.load_state_dict(self.best["weights"])
-        _, predicted, true = self.evaluate(model, loader, predict=predict)
         self.result = {
             "chosen_at": self.best["accuracy"],
-            f"{self.last_split}_accuracy": share_right(predicted[:, 0], true),
-            f"{self.last_split}_top5": share_right(predicted, true[:, None]),
-            "split": self.last_split,
-            "images": len(true),
+            "split": self.last_split if loader else None,
             "epoch": self.best["epoch"],
             "seconds": sum(row["seconds"] for row in self.history),
             "machine": self.describe_machine(),
         }
-        self.draw(model, loader, predicted[:, 0], true)
+        drawing = loader and pictures
+        if loader:
+            _, predicted, true = self.evaluate(model, loader, predict=predict)
+            self.result |= {
+                f"{self.last_split}_accuracy": share_right(predicted[:, 0], true),
+                f"{self.last_split}_top5": share_right(predicted, true[:, None]),
+                "images": len(true),
+            }
+            if drawing:
+                self.draw(model, loader, predicted[:, 0], true)
         whole = {
             "identity": self.identity,
             "result": self.result,
+            "history": self.history,
             "weights": self.best["weights"],
         }
         replace(self.folder / "weights.pt", lambda path: torch.save(whole, path))
         (self.folder / "state.pt").unlink()
         sys.excepthook = sys.__excepthook__
         print(self.summary())
-        print(f"Weights, history.csv and pictures are in {self.folder}")
+        products = "Weights, history.csv and pictures" if drawing else "Weights and history.csv"
+        print(f"{products} are in {self.folder}")
         return self.result
+
+    def compare(self, runs, panels, quantity, level=None):
+        """Write points.csv, every epoch of several runs, and curves.png, by plots.comparison().
+
+        Both go to the folder of this run, which stands for the comparison and is not trained.
+        """
+        from harness import plots
+
+        varied = list(dict.fromkeys(key for run in runs for key in run.variant))
+        rows = [
+            {key: run.settings[key] for key in varied} | row for run in runs for row in run.history
+        ]
+        columns = dict.fromkeys(key for row in rows for key in row)
+        rows = [{key: row.get(key, "") for key in columns} for row in rows]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace(self.folder / "points.csv", lambda path: write_csv(path, rows))
+        replace(
+            self.folder / "curves.png",
+            lambda path: plots.comparison(path, panels, quantity, level, self.title),
+        )
+        print(f"The curves are in {self.folder / 'curves.png'}, every point in points.csv there")
 
     def summary(self):
         result, split = self.result, self.result["split"]
+        trained = f"trained in {clock(result['seconds'])} min on {result['machine']}"
+        if split is None:
+            return f"Validation accuracy {result['chosen_at']:.2%}, not tested; {trained}"
         if split == "test":
             chosen = f"validation {result['chosen_at']:.2%}"
         else:
@@ -528,7 +617,7 @@ class Run:
         return (
             f"{split.capitalize()} accuracy {result[f'{split}_accuracy']:.2%}{top5} on "
             f"{result['images']:,} images, with the weights of epoch {result['epoch']} ({chosen}); "
-            f"trained in {clock(result['seconds'])} min on {result['machine']}"
+            f"{trained}"
         )
 
     def draw(self, model, loader, predicted, true):
