@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from conftest import run_python
+
 NAME = "ReLU"
 EXPERIMENTS = ("activation", "scaled", "dead", "classifier")
 SHAPES = [(), (0,), (9,), (2, 0, 3), (4, 3, 6, 5)]
@@ -124,6 +126,21 @@ def test_images_and_loss_are_those_of_lenet(train, lenet):
     assert torch.equal(train.prepare(images), lenet[2].prepare(images))
     scores, labels = -100 * torch.rand(6, 10), torch.arange(6)
     assert torch.equal(train.equation_9(scores, labels), lenet[2].equation_9(scores, labels))
+
+
+def test_the_default_run_is_lenets_but_for_the_activation(folder, lenet):
+    """Same images, loss, optimizer, schedule: the same bits as LeNet's own `--activation relu`."""
+    words = ("--limit", 400, "--epochs", 2, "--seed", 3)
+    for branch, more in ((folder, ()), (lenet[0], ("--activation", "relu"))):
+        done = run_python(branch / "train.py", *words, *more)
+        assert done.returncode == 0, done.stderr
+    ours = folder / "checkpoints/ReLU/laptop-epochs-2-limit-400-seed3"
+    theirs = lenet[0] / "checkpoints/LeNet/laptop-epochs-2-limit-400-activation-relu-seed3"
+    ours, theirs = (
+        torch.load(run / "weights.pt", weights_only=True)["weights"] for run in (ours, theirs)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 # The networks of the experiments

@@ -1,10 +1,11 @@
 """Draw the pictures of summary.md that train.py does not draw.
 
+    python train.py && python train.py --seed 1 && python train.py --seed 2
     python train.py --experiment activation && python train.py --experiment scaled
     python train.py --experiment dead
     python figures/draw.py [RUNS] [FOLDER]
 
-RUNS (default: checkpoints/ReLU) has those comparisons; the pictures go to FOLDER (default: RUNS).
+RUNS (default: checkpoints/ReLU) has those runs; the pictures go to FOLDER (default: RUNS).
 What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
@@ -18,11 +19,12 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import COMPARED, SUCCESSORS, slope
+from train import COMPARED, SUCCESSORS, prepare, slope
 
-from harness.plots import draw_finished, read_points, save
+from harness import data
+from harness.plots import draw_finished, finished, read_points, save
 from harness.run import ROOT
-from model import ACTIVATIONS
+from model import ACTIVATIONS, LeNet5
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "ReLU"
@@ -30,6 +32,7 @@ FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 RACE, SCALED, DEAD = (
     RUNS / f"laptop-experiment-{name}-seed0" for name in ("activation", "scaled", "dead")
 )
+LAPTOP = [RUNS / f"laptop-seed{seed}" for seed in range(3)]
 LAYERS = ("conv1", "conv2", "conv3")
 NETWORKS = {  # as the words in their boxes; a star: an activation follows
     "LeNet-5": "C1 5×5, 6*|S2*|C3 5×5, 16*|S4*|C5 5×5, 120*|F6 84*|distances 10",
@@ -105,6 +108,46 @@ def epoch(row):
     return int(row["epoch"])
 
 
+@torch.no_grad()
+def silent_share(net, images):
+    """{stage: the share of its units, or maps, with no positive sum in any of the images}."""
+    silent = {}
+    for name, stage in list(net.named_children())[:-1]:
+        stage.register_forward_hook(
+            lambda stage, inputs, a, name=name: silent.update(
+                {name: (a <= 0).transpose(0, 1).flatten(1).all(1).float().mean().item()}
+            )
+        )
+    net.eval()(images)
+    return silent
+
+
+def silent_lenet():
+    """The silent units of LeNet-5 with ReLU, before and after the default run, three seeds."""
+    loaded = data.load("fashion-mnist", ROOT / "data")
+    images = prepare(loaded.validation[0])
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for side, label in ((-0.2, "before training"), (0.2, "after")):
+        shares = []
+        for seed, run in enumerate(LAPTOP):
+            torch.manual_seed(seed)
+            net = LeNet5()
+            if label == "after":
+                net.load_state_dict(finished(run)["weights"])
+            shares.append(silent_share(net, images))
+        print(label, [{name: f"{share:.0%}" for name, share in each.items()} for each in shares])
+        places = [i + side for i in range(len(shares[0]))]
+        heights = [100 * mean(each[stage] for each in shares) for stage in shares[0]]
+        axes.bar(places, heights, 0.36, label=label)
+        for each in shares:
+            axes.plot(places, [100 * share for share in each.values()], "k.", markersize=4)
+    axes.set(ylabel="silent for every image, %", ylim=(0, 100))
+    axes.set_xticks(range(len(shares[0])), shares[0])
+    axes.legend()
+    save(figure, FOLDER / "silent-lenet.png")
+
+
 def dead_units():
     """Training error and dead maps by learning rate: a column an activation, a point a seed."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
@@ -132,6 +175,7 @@ def main():
             functions: [],
             architecture: [],
             signals: [RACE, SCALED],
+            silent_lenet: LAPTOP,
             dead_units: [DEAD],
         }
     )
