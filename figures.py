@@ -57,6 +57,8 @@ def report(name, runs):
     """Print mean and spread of the test accuracy over the seeds of each kind of run."""
     accuracies = defaultdict(dict)
     for weights in sorted(runs.glob("*-seed*/weights.pt")):
+        if "-experiment-" in weights.parent.name:
+            continue  # a comparison has printed what its runs gave
         kind, _, seed = weights.parent.name.rpartition("-seed")
         result = torch.load(weights, map_location="cpu", weights_only=True)["result"]
         if "test_accuracy" in result:
