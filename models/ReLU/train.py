@@ -99,7 +99,7 @@ def prepare(images):
 
 
 def raw(images, mean):
-    """The same, neither scaled: values from 0 to 255, less the mean colour [C], as AlexNet has."""
+    """Center the images in 32x32, not scaled: from 0 to 255, less the mean colour [C] (AlexNet)."""
     margin = (32 - images.shape[-1]) // 2
     return F.pad(images, [margin] * 4).float() - mean[:, None, None]
 
@@ -362,6 +362,7 @@ def dead(options):
 
 
 def percent(curves):
+    """Lists of shares as lists of percents."""
     return [[100 * value for value in curve] for curve in curves]
 
 
