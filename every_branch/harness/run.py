@@ -39,6 +39,7 @@ from harness.data import refuse
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("model.py", "train.py", "harness/data.py", "harness/run.py")  # what decides the weights
+CODE += ("experiments.py",)  # on a branch that has it
 PRODUCTS = ("state.pt", "weights.pt", "history.csv", "curves.png", "predictions.png")
 PRODUCTS += ("confusion.png", "filters.png")
 
@@ -294,7 +295,11 @@ class Run:
         title = f"{settings['recipe']}{changed}-seed{settings['seed']}"
         self.title = f"{name}, {title}"
         self.folder = ROOT / "checkpoints" / name / title
-        sums = {file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest() for file in CODE}
+        sums = {
+            file: hashlib.sha256((ROOT / file).read_bytes()).hexdigest()
+            for file in CODE
+            if (ROOT / file).exists()
+        }
         self.identity = {"model": name, **settings, **sums}
         if settings.get("start_from"):
             self.start = ROOT / settings["start_from"] / "weights.pt"
