@@ -24,7 +24,6 @@ that is better. Learning rates can then be many times higher.
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
@@ -65,13 +64,14 @@ class Normalization(torch.autograd.Function):
         return y, mean, variance
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, d_y, *_):
         """Each d_ is the derivative of the loss by what it is named for.
 
         A channel has one gamma, so it is taken out of the sums, and d_x_hat = d_y * gamma is never
         stored. The second term of the paper's d_mean is a sum of x - mean, which is 0.
         """
+        if torch.is_grad_enabled():  # autograd would take `centered` for a constant
+            raise RuntimeError("Normalization has no second derivative; PyTorch's batch_norm has")
         centered, gamma, inverse = ctx.saved_tensors
         over = [0, *range(2, d_y.dim())]
         m = d_y.numel() / d_y.shape[1]

@@ -229,7 +229,8 @@ def fit(
     """The training loop of every run."""
     train, validation, test = loaders
     size = run.settings["batch_size"]
-    if run.settings["norm"] != "none" and 1 in (size, len(train.dataset) % size):
+    normalized = run.settings["norm"] != "none" or run.settings["experiment"]
+    if normalized and 1 in (size, len(train.dataset) % size):
         refuse("a batch would be one image, which has no variance: another --batch-size or --limit")
     # use_buffers: the running statistics are averaged, too; the last weights' would not fit.
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -109,7 +109,7 @@ def figure1():
             panel.plot(steps, values[norm][0], style, color=color, label=f"{level} %")
         panel.set(title=f"a sigmoid's input, {label.replace(' batch normalization', '')}")
         panel.set(xlabel="step")
-        panel.legend(fontsize=8)
+    axes[2].legend(fontsize=8, loc="lower right")
     axes[3].sharey(axes[2])
     for panel in axes:
         panel.grid(alpha=0.3)
@@ -153,7 +153,7 @@ def gradients():
         axes.grid(alpha=0.3)
         axes.legend()
         axes.set_xlabel("length of the step, in learning rates")
-    figure.axes[0].set_title("fall of the loss / fall promised by the gradient")
+    figure.axes[0].set(ylim=(-3, 1.1), title="fall of the loss / fall promised by the gradient")
     figure.axes[1].set_title("cosine between the gradients before and after")
     save(figure, FOLDER / "gradients.png")
 
