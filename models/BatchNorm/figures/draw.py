@@ -1,7 +1,7 @@
 """Draw the pictures of summary.md that train.py does not draw.
 
     python train.py --experiment figure1 && python train.py --experiment figure1 --lr 1
-    python train.py --experiment figure2
+    python train.py --experiment figure2, and the same with --seed 1 and --seed 2
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/BatchNorm) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -24,9 +24,8 @@ from harness.run import ROOT
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "BatchNorm"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-SLOW, FAST, FIGURE_2 = (
-    RUNS / f"laptop-experiment-{name}-seed0" for name in ("figure1", "figure1-lr-1.0", "figure2")
-)
+SLOW, FAST = (RUNS / f"laptop-experiment-figure1{rate}-seed0" for rate in ("", "-lr-1.0"))
+FIGURE_2 = [RUNS / f"laptop-experiment-figure2-seed{seed}" for seed in range(3)]
 NORMS = {"none": ("without", "tab:gray"), "batch": ("with batch normalization", "tab:orange")}
 
 
@@ -116,21 +115,27 @@ def figure1():
     save(figure, FOLDER / "figure1.png")
 
 
-def of_network(points, name, column):
-    return [float(row[column]) for row in points if row["network"] == name]
+def of_network(name, column):
+    """A column of the runs of a network of figure2: [seeds, epochs]."""
+    return torch.tensor(
+        [
+            [float(row[column]) for row in read_points(run) if row["network"] == name]
+            for run in FIGURE_2
+        ]
+    )
 
 
 def figure2():
     """Validation accuracy by step."""
-    points = read_points(FIGURE_2)
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     for name in NETWORKS:
-        values = [100 * value for value in of_network(points, name, "validation_accuracy")]
-        axes.plot(of_network(points, name, "step"), values, marker=".", label=name)
-    best = 100 * max(of_network(points, "Inception", "validation_accuracy"))
-    axes.axhline(best, color="gray", linestyle=":")
-    axes.set(xlabel="step", ylabel="validation accuracy, %", ylim=(60, 94))
+        steps = of_network(name, "step")[0]
+        values = 100 * of_network(name, "validation_accuracy")
+        (line,) = axes.plot(steps, values.mean(0), marker=".", label=name)
+        low, high = values.min(0).values, values.max(0).values
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set(xlabel="step", ylabel="validation accuracy, %", ylim=(70, 93))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     save(figure, FOLDER / "figure2.png")
@@ -138,12 +143,11 @@ def figure2():
 
 def gradients():
     """How much of the promised fall of the loss a step brings, and how far the gradient turns."""
-    points = read_points(FIGURE_2)
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("fall", "turn")):
         for name, color in (("Inception", "tab:gray"), ("BN-Baseline", "tab:orange")):
-            values = torch.tensor(
-                [of_network(points, name, f"{quantity}_x{times}") for times in TIMES]
+            values = torch.stack(
+                [of_network(name, f"{quantity}_x{times}").flatten() for times in TIMES]
             )
             axes.plot(TIMES, values.median(1).values, marker="o", color=color, label=name)
             low, high = values.quantile(torch.tensor([0.15, 0.85]), 1)
@@ -160,4 +164,4 @@ def gradients():
 
 if __name__ == "__main__":
     architecture()
-    draw_finished({figure1: [SLOW, FAST], figure2: [FIGURE_2], gradients: [FIGURE_2]})
+    draw_finished({figure1: [SLOW, FAST], figure2: FIGURE_2, gradients: FIGURE_2})
