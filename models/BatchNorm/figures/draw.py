@@ -126,18 +126,22 @@ def of_network(name, column):
 
 
 def figure2():
-    """Validation accuracy by step."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axes = figure.subplots()
+    """Validation accuracy and training loss by step."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
     for name in NETWORKS:
         steps = of_network(name, "step")[0]
-        values = 100 * of_network(name, "validation_accuracy")
-        (line,) = axes.plot(steps, values.mean(0), marker=".", label=name)
-        low, high = values.min(0).values, values.max(0).values
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    axes.set(xlabel="step", ylabel="validation accuracy, %", ylim=(70, 93))
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+        accuracy = 100 * of_network(name, "validation_accuracy")
+        for axes, values in zip(panels, (accuracy, of_network(name, "train_loss"))):
+            (line,) = axes.plot(steps, values.mean(0), marker=".", label=name)
+            low, high = values.min(0).values, values.max(0).values
+            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    panels[0].set(ylabel="validation accuracy, %", ylim=(70, 93))
+    panels[0].legend(loc="lower right")
+    panels[1].set(ylabel="training loss", ylim=(0.15, 1))
+    for axes in panels:
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
     save(figure, FOLDER / "figure2.png")
 
 
