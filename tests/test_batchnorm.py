@@ -621,6 +621,12 @@ def test_by_hand_and_by_pytorch_it_trains_alike(
         model.register_forward_pre_hook(lambda _, images: images[0].to(dtype))
         return model
 
+    def validate(run, *words):
+        return genuine(run, *words[:6], choose=False)
+
+    # The last epoch's weights: which of two nearly equal epochs is the best, the last digit decides.
+    genuine = harness.run.Run.validate
+    monkeypatch.setattr(harness.run.Run, "validate", validate)
     monkeypatch.setattr(harness.run.Run, "place", place)
     found = []
     for norm in ("batch", "torch"):
