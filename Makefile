@@ -4,28 +4,34 @@ PYTHON ?= python3
 MODELS := $(notdir $(wildcard models/*))
 VENV := .venv/bin/python
 
-.PHONY: help branches test lint figures $(MODELS)
+.PHONY: help branches test test-full results diffs lint figures $(MODELS)
 .NOTPARALLEL:
 
 help:
 	@echo "make <Name>      set up, check out the branch of a model and train it: $(MODELS)"
 	@echo "make branches    cut or update the branches, one a model, from main"
-	@echo "make test        run all tests"
+	@echo "make diffs       count the lines that neighboring branches share"
+	@echo "make test        run the tests, in minutes"
+	@echo "make test-full   run the long trainings as well"
 	@echo "make lint        check the style of the code"
-	@echo "make figures     copy the pictures of finished runs into models/<Name>/figures/"
+	@echo "make results     train what results.csv lacks, and make README's tables from it"
+	@echo "make figures     copy and draw the pictures in models/<Name>/figures/"
 
 # Both install into .venv only what is not there yet, and touch no network when nothing has changed.
 install = @test -x .venv/bin/pip || $(PYTHON) -m venv .venv; \
-	cmp -s $(1) .venv/$(notdir $(1)) || { $(VENV) -m pip install -r $(1) && cp $(1) .venv/; }
+	cmp -s $(1) .venv/$(1) || { $(VENV) -m pip install -r $(1) && cp $(1) .venv/; }
 
 .PHONY: setup setup-dev
 setup:
-	$(call install,every_branch/requirements.txt)
+	$(call install,requirements.txt)
 setup-dev: setup
 	$(call install,requirements-dev.txt)
 
 branches:
 	@$(PYTHON) branches.py
+
+diffs:
+	@$(PYTHON) branches.py --diffs
 
 # branches.py exits with 1 where it left a branch with someone's own commits alone.
 $(MODELS):
@@ -37,9 +43,15 @@ $(MODELS):
 test: setup-dev
 	$(VENV) -m pytest
 
+test-full: setup-dev
+	$(VENV) -m pytest -m "slow or not slow"
+
 lint: setup-dev
 	$(VENV) -m ruff check
 	$(VENV) -m ruff format --check
+
+results: setup
+	$(VENV) results.py
 
 figures: setup
 	$(VENV) figures.py

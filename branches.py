@@ -1,8 +1,9 @@
 """Cut the branches of this repository, one per model, from main.
 
-A branch holds LICENSE and .gitattributes of main, all of every_branch/, and models/<Name>/ laid
-over it; README.md is a template filled in from path.toml. Its commits bear the date of the
-model's paper, and its parents are the branches of the models that it builds on.
+A branch is made of layers: LICENSE, .gitattributes and requirements.txt of main, every_branch/, the
+parts of some_branches/ that the model's entry in path.toml names, and models/<Name>/. README.md is
+a template filled in from path.toml. A branch's commits bear the date of the model's paper, and its
+parents are the branches of the models that it builds on.
 
 A commit depends on nothing but the committed content of main and the tips that exist, so two
 clones cut the same ids. Branches only grow: a tip is never rewritten, origin/<Name> leads where
@@ -12,6 +13,7 @@ it exists, and a branch with a learner's own commits, or checked out somewhere, 
     python branches.py --from REV             the same from another commit
     python branches.py --preview FOLDER       lay every branch out in FOLDER, as the files are today
     python branches.py --readme               rewrite the models in README.md
+    python branches.py --diffs                how much of train.py and model.py neighbors share
     python branches.py --after LeNet          say what to do once LeNet is trained
 
 Exit code: 0, all branches are up to date; 1, an update was withheld; 2, an error, nothing changed.
@@ -27,6 +29,7 @@ if sys.version_info < (3, 11):
 
 import argparse
 import datetime
+import functools
 import graphlib
 import os
 import re
@@ -35,7 +38,7 @@ import string
 import subprocess
 import tempfile
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent
 NAME, EMAIL = "Deep Learning, branch by branch", "branches@deep-learning.invalid"
@@ -47,9 +50,14 @@ FIELDS = {
     "link": str,
     "date": datetime.date,
     "idea": str,
+    "chapter": str,
+    "task": str,
+    "parts": list,  # both of strings
     "builds_on": list,
 }
-SHARED_WITH_MAIN = ("LICENSE", ".gitattributes")
+OPTIONAL = {"row": str}
+FROM_ROOT = ("LICENSE", ".gitattributes", "requirements.txt")
+COMPARED = ("model.py", "train.py")
 LARGE = 1_000_000  # bytes; a preview links such files instead of copying them
 
 
@@ -57,8 +65,11 @@ class Refusal(Exception):
     """Something the user has to put right; its message says what."""
 
 
-def git(*arguments, stdin=b"", check=True, **environment):
-    """Run git in this repository: its output without the last newline, or None if it failed."""
+def git(*arguments, stdin=b"", check=True, good=(0,), **environment):
+    """Run git in this repository: its output without the last newline, or None if it failed.
+
+    good: the exit codes that are no failure.
+    """
     try:
         done = subprocess.run(
             ["git", "-C", ROOT, *arguments],
@@ -68,7 +79,7 @@ def git(*arguments, stdin=b"", check=True, **environment):
         )
     except FileNotFoundError:
         raise Refusal("git is not installed, or not on the PATH") from None
-    if done.returncode == 0:
+    if done.returncode in good:
         return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
     if check:
         raise Refusal(done.stderr.decode(errors="replace").strip() or f"git {arguments[0]} failed")
@@ -79,7 +90,7 @@ def git(*arguments, stdin=b"", check=True, **environment):
 
 
 def read_path(text):
-    """The models of a path.toml, in its order, each a dict of FIELDS."""
+    """The models of a path.toml, in its order, each a dict of FIELDS, and of OPTIONAL if given."""
     try:
         models = tomllib.loads(text).get("model", [])
     except tomllib.TOMLDecodeError as error:
@@ -89,12 +100,15 @@ def read_path(text):
     names = [model.get("name") for model in models]
     for model in models:
         where = f"path.toml: {model.get('name', 'a model without a name')}"
-        if model.keys() != FIELDS.keys():
-            wrong = ", ".join(sorted(model.keys() ^ FIELDS.keys()))
-            raise Refusal(f"{where}: missing or unknown: {wrong}")
-        for field, kind in FIELDS.items():
-            if type(model[field]) is not kind:
+        wrong = (FIELDS.keys() - model.keys()) | (model.keys() - FIELDS.keys() - OPTIONAL.keys())
+        if wrong:
+            raise Refusal(f"{where}: missing or unknown: {', '.join(sorted(wrong))}")
+        for field, value in model.items():
+            kind = (FIELDS | OPTIONAL)[field]
+            if type(value) is not kind:
                 raise Refusal(f"{where}: {field} should be a {kind.__name__}")
+            if kind is list and not all(type(item) is str for item in value):
+                raise Refusal(f"{where}: {field} should be a list of strings")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", model["name"]) or model["name"] == "main":
             raise Refusal(f"{where}: a name is letters, digits and hyphens, and not main")
         if names.count(model["name"]) > 1:
@@ -111,6 +125,11 @@ def read_path(text):
     return models
 
 
+def todays_models():
+    """The models of path.toml as it is on disk."""
+    return read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
+
+
 def parents_first(models):
     """The same models, each after those it builds on."""
     by_name = {model["name"]: model for model in models}
@@ -118,47 +137,72 @@ def parents_first(models):
     return [by_name[name] for name in order.static_order()]
 
 
-def overlay(paths, name):
-    """{path on the branch: path on main} of the branch `name`, out of main's `paths`."""
-    layers = {"": SHARED_WITH_MAIN}
-    for folder in ("every_branch/", f"models/{name}/"):
-        layers[folder] = [path.removeprefix(folder) for path in paths if path.startswith(folder)]
-    if not layers[f"models/{name}/"]:
-        raise Refusal(f"path.toml: {name}: there is no folder models/{name}")
-    files = {path: folder + path for folder, layer in layers.items() for path in layer}
-    for source in (*SHARED_WITH_MAIN, "every_branch/README.md"):
+def overlay(paths, model):
+    """{path on the branch: path on main} of a model's branch, out of main's `paths`.
+
+    A part's own README.md is left out: it is a piece of the branch's, see branch_readme().
+    """
+    name = model["name"]
+    parts = [f"some_branches/{part}/" for part in model["parts"]]
+    sources = [("", path) for path in FROM_ROOT]
+    for layer in ("every_branch/", *parts, f"models/{name}/"):
+        inside = [path.removeprefix(layer) for path in paths if path.startswith(layer)]
+        if not inside:
+            raise Refusal(f"path.toml: {name}: there is no folder {layer.removesuffix('/')}")
+        sources += [(layer, p) for p in inside if layer not in parts or p != "README.md"]
+    files = {}
+    for layer, path in sources:
+        if path in files:
+            raise Refusal(f"branch {name}: {files[path]} and {layer}{path} are the same file of it")
+        files[path] = layer + path
+    for path, source in files.items():
+        for folder in map(str, PurePosixPath(path).parents):
+            if folder in files:
+                raise Refusal(f"branch {name}: {files[folder]} is a file, {source} lies inside it")
+    for source in (*FROM_ROOT, "every_branch/README.md"):
         if source not in paths:
             raise Refusal(f"{source} is missing")
     return files
 
 
-def fill_in(template, model, models):
-    """README.md of a branch: the template with what path.toml says of this model."""
-    names = [m["name"] for m in models]
-    place = names.index(model["name"])
-    parents = model["builds_on"]
-    diffs = [f"git diff {parent} {model['name']} -- model.py train.py" for parent in parents]
-    following = names[place + 1 : place + 2]
-    return string.Template(template).substitute(
-        name=model["name"],
-        my_name=model["name"].lower(),
-        model=model["class"],
-        title=model["title"],
-        authors=model["authors"],
-        link=model["link"],
-        year=model["date"].year,
-        idea=model["idea"],
-        place=f"{place + 1} of {len(models)}",
-        builds_on="It builds on " + " and ".join(parents) + ":"
+def go_on(name, models):
+    """The commands that lead on from a model: to those that build on it, or the next in history."""
+    names = [model["name"] for model in models]
+    children = [model["name"] for model in models if name in model["builds_on"]]
+    following = children or names[names.index(name) + 1 :][:1]
+    commands = [f"git checkout {other} && python train.py" for other in following]
+    return commands or ["git checkout main                 # the end of the path so far"]
+
+
+def branch_readme(model, models, paths, read):
+    """README.md of a branch: the template with its parts' pieces, and what path.toml says.
+
+    paths: all of main's; read(path): the text of one.
+    """
+    name, parents = model["name"], model["builds_on"]
+    place = [m["name"] for m in models].index(name) + 1
+    pieces = [f"some_branches/{part}/README.md" for part in model["parts"]]
+    pieces = "\n\n".join(read(path).strip() for path in pieces if path in paths)
+    diffs = [f"git diff {parent} {name} -- {' '.join(COMPARED)}" for parent in parents]
+    template = read("every_branch/README.md").replace("$parts", pieces)
+    words = {
+        **{field: model[field] for field in ("name", "title", "authors", "link", "idea")},
+        "my_name": name.lower(),
+        "model": model["class"],
+        "year": model["date"].year,
+        "place": f"{place} of {len(models)}",
+        "builds_on": f"It builds on {' and '.join(parents)}:"
         if parents
         else "Nothing comes before it:",
-        diff="\n    ".join(diffs) or "git log --stat -1 --format='%s'",
-        next=(
-            f"git checkout {following[0]} && python train.py"
-            if following
-            else "git checkout main                 # the end of the path so far"
-        ),
-    )
+        "diff": "\n    ".join(diffs) or "git log --stat -1 --format='%s'",
+        "next": "\n    ".join(go_on(name, models)),
+    }
+    try:
+        return string.Template(template).substitute(words)
+    except (KeyError, ValueError) as error:
+        raise Refusal(
+            f"README.md of {name}: {error} is no placeholder; a dollar sign is written $$"
+        ) from None
 
 
 def models_table(models):
@@ -172,41 +216,100 @@ def models_table(models):
     return "\n".join(rows)
 
 
-def family_tree(models):
-    """A Mermaid flowchart of what builds on what, oldest on top."""
+def family_tree(chapter, models):
+    """A Mermaid flowchart of what a chapter's models build on, oldest on top.
+
+    A model of another chapter has a dashed outline, and is there for its children's sake alone.
+    """
+    own = [m for m in models if m["chapter"] == chapter]
+    arrows = [(parent, m["name"]) for m in own for parent in m["builds_on"]]
     lines = ["```mermaid", "flowchart TB"]
-    lines += [f'    {m["name"]}["{m["name"]}, {m["date"].year}"]' for m in models]
-    lines += [f"    {parent} --> {m['name']}" for m in models for parent in m["builds_on"]]
+    for m in models:
+        if m in own or m["name"] in (parent for parent, _ in arrows):
+            outline = "" if m in own else ":::elsewhere"
+            lines.append(f'    {m["name"]}["{m["name"]}, {m["date"].year}"]{outline}')
+    lines += [f"    {parent} --> {child}" for parent, child in arrows]
+    if any(":::elsewhere" in line for line in lines):
+        lines.append("    classDef elsewhere fill:none,stroke-dasharray:5 5")
     return "\n".join([*lines, "```"])
 
 
-def with_models(readme, models):
-    """README.md of main with its table of models and its family tree made anew."""
-    marked = re.compile(r"(?<=made by branches.py --readme -->\n).*?(?=<!-- end -->)", re.S)
-    if not marked.search(readme):
-        raise Refusal("README.md has lost the two comments around its models")
-    made = f"""{models_table(models)}
+def with_models(text, models):
+    """README.md of main with its tables of models and its family trees made anew."""
+    chapters = list(dict.fromkeys(model["chapter"] for model in models))
+    blocks = []
+    for chapter in chapters:
+        if len(chapters) > 1:
+            blocks.append(f"### {chapter}")
+        blocks.append(models_table([m for m in models if m["chapter"] == chapter]))
+        blocks.append(family_tree(chapter, models))
+    dashed = " (dashed, if it is of another chapter)" if len(chapters) > 1 else ""
+    blocks.append(
+        f"An arrow leads from a model{dashed} to one that builds on it; "
+        "the branches' commits have the same parents."
+    )
+    return rewrite(text, "branches.py", "\n\n".join(blocks))
 
-An arrow leads from a model to one that builds on it; the branches' commits have the same parents.
 
-{family_tree(models)}
-"""
-    return marked.sub(lambda _: made, readme)
+def rewrite(text, script, made):
+    """The text of README.md with what lies between the two comments of a script made anew."""
+    marked = re.compile(rf"(?<=made by {script} --readme -->\n).*?(?=<!-- end -->)", re.S)
+    if not marked.search(text):
+        raise Refusal(f"README.md has lost the two comments around what {script} makes")
+    return marked.sub(lambda _: made + "\n", text, count=1)
+
+
+def write_readme(change):
+    """README.md of main anew: change(its text)."""
+    path = ROOT / "README.md"
+    text = change(path.read_text(encoding="utf-8"))
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def after(name, models):
     """What to do once `make <name>` has trained it."""
-    names = [model["name"] for model in models]
-    following = names[names.index(name) + 1 :][:1]
+    if name not in (model["name"] for model in models):
+        raise Refusal(f"path.toml lists no {name}")
+    commands = ("\n" + " " * 28).join(go_on(name, models))
+    return f"""
+You are on branch {name}: the lesson is summary.md, results are in checkpoints/{name}/
+Activate the environment:   source .venv/bin/activate
+Go on along the path:       {commands}"""
+
+
+def diffs(models):
+    """[(parent, child, file, lines that stay, that go, that come)] of today's files."""
+    rows = []
+    for child in models:
+        for parent in child["builds_on"]:
+            for file in COMPARED:
+                old, new = (ROOT / "models" / name / file for name in (parent, child["name"]))
+                for path in (old, new):
+                    if not path.is_file():
+                        raise Refusal(f"{path.relative_to(ROOT).as_posix()} is missing")
+                # What `git diff <parent> <child>` says on the branches, however git is set up here.
+                words = ("diff", "--no-index", "--numstat", "--diff-algorithm=default", "--")
+                come, go, *_ = (git(*words, old, new, good=(0, 1)) or "0 0").split()
+                stay = len(old.read_bytes().splitlines()) - int(go)
+                rows.append((parent, child["name"], file, stay, int(go), int(come)))
+    return rows
+
+
+def diffs_table(models):
+    """The same as text."""
+    rows = diffs(models)
+    width = max((len(f"{parent} -> {child}") for parent, child, *_ in rows), default=0)
     lines = [
-        "",
-        f"You are on branch {name}: the lesson is summary.md, results are in checkpoints/{name}/",
-        "Activate the environment:   source .venv/bin/activate",
+        "Lines that stay, that go (the parent's alone) and that come (the child's alone);",
+        "the share that stays of each one's lines.\n",
+        f"{'':{width}}            stay    go  come   of parent's  of child's",
     ]
-    if following:
-        lines.append(f"Go on along the path:       git checkout {following[0]} && python train.py")
-    else:
-        lines.append(f"{name} is the end of the path so far. Back to main: git checkout main")
+    for parent, child, file, stay, go, come in rows:
+        pair = f"{parent} -> {child}" if file == COMPARED[0] else ""
+        kept, known = stay / max(stay + go, 1), stay / max(stay + come, 1)
+        lines.append(
+            f"{pair:{width}}  {file:8}  {stay:4}  {go:4}  {come:4}   {kept:11.0%}  {known:10.0%}"
+        )
     return "\n".join(lines)
 
 
@@ -323,7 +426,7 @@ def cut(revision):
     if "path.toml" not in objects:
         raise Refusal(f"commit {commit[:9]} has no path.toml: is this the right repository?")
     models = read_path(git("cat-file", "blob", objects["path.toml"][1]))
-    layouts = {model["name"]: overlay(objects, model["name"]) for model in models}
+    layouts = {model["name"]: overlay(objects, model) for model in models}
     refs = existing_branches()
     published = [name for name in layouts if f"refs/remotes/origin/{name}" in refs]
     if published and git("rev-parse", "--is-shallow-repository") == "true":
@@ -332,11 +435,14 @@ def cut(revision):
             "git fetch --unshallow"
         )
 
-    template = git("cat-file", "blob", objects["every_branch/README.md"][1]) + "\n"
+    @functools.cache
+    def read(path):
+        return git("cat-file", "blob", objects[path][1]) + "\n"
+
     tips = {}
     for model in parents_first(models):
         name = model["name"]
-        tree = write_tree(layouts[name], objects, fill_in(template, model, models))
+        tree = write_tree(layouts[name], objects, branch_readme(model, models, objects, read))
         old = old_tip(name, refs)
         new_parents = [
             tips[parent]
@@ -354,7 +460,8 @@ def cut(revision):
         done, line = move(model["name"], tips[model["name"]], refs)
         withheld += not done
         print(f"{model['name']:{width}}  {model['date'].year}  {line}")
-    changed = git("status", "--porcelain", "--", "path.toml", "every_branch", "models")
+    sources = (*FROM_ROOT, "path.toml", "every_branch", "some_branches", "models")
+    changed = git("status", "--porcelain", "--", *sources)
     if changed and revision is None:
         print("Not in the branches: changes that are not committed yet (git status shows them)")
     return withheld
@@ -362,21 +469,24 @@ def cut(revision):
 
 def preview(folder):
     """Lay every branch out in folder/<Name>, from the files as they are on disk; the models."""
-    models = read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
+    models = todays_models()
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]
     paths = {path for path in listed if (ROOT / path).is_file()}
-    layouts = {model["name"]: overlay(paths, model["name"]) for model in models}
+    layouts = {model["name"]: overlay(paths, model) for model in models}
     for name in layouts:
         if (folder / name).exists():
             raise Refusal(f"{folder / name} exists already: nothing was written")
-    template = (ROOT / "every_branch/README.md").read_text(encoding="utf-8")
+
+    def read(path):
+        return (ROOT / path).read_text(encoding="utf-8")
+
     for model in models:
         for path, source in layouts[model["name"]].items():
             target = folder / model["name"] / path
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(ROOT / source, target)
-        readme = folder / model["name"] / "README.md"
-        readme.write_text(fill_in(template, model, models), encoding="utf-8", newline="\n")
+        text = branch_readme(model, models, paths, read)
+        (folder / model["name"] / "README.md").write_text(text, encoding="utf-8", newline="\n")
     return models
 
 
@@ -404,6 +514,7 @@ def arguments(argv):
     what.add_argument(
         "--readme", action="store_true", help="bring the models in README.md up to date"
     )
+    what.add_argument("--diffs", action="store_true", help="count the lines that neighbors share")
     what.add_argument("--after", metavar="NAME", help="the last lines of make NAME")
     return parser.parse_args(argv)
 
@@ -414,19 +525,15 @@ def main(argv=None):
         if options.preview:
             for model in preview(options.preview):
                 print(options.preview / model["name"])
-            return 0
-        if options.readme or options.after:
-            models = read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
-            if options.after:
-                if options.after not in (model["name"] for model in models):
-                    raise Refusal(f"path.toml lists no {options.after}")
-                print(after(options.after, models))
-                return 0
-            readme = ROOT / "README.md"
-            text = with_models(readme.read_text(encoding="utf-8"), models)
-            readme.write_text(text, encoding="utf-8", newline="\n")
-            return 0
-        return 1 if cut(options.revision) else 0
+        elif options.readme:
+            write_readme(lambda text: with_models(text, todays_models()))
+        elif options.diffs:
+            print(diffs_table(todays_models()))
+        elif options.after:
+            print(after(options.after, todays_models()))
+        else:
+            return 1 if cut(options.revision) else 0
+        return 0
     except Refusal as refusal:
         print(f"branches.py: {refusal}", file=sys.stderr)
         return 2
