@@ -1,0 +1,345 @@
+"""Train what results.csv lacks, and make README's tables from it.
+
+A row of results.csv is a finished run that counts. Runs are trained in .branches/, where every
+branch is laid out as its files are today and checkpoints stay: after a stop, the same command goes
+on where it was. A row that was made by another model.py or train.py than today's stays, and the
+table marks it.
+
+    python results.py                              every laptop recipe, with seeds 0, 1 and 2
+    python results.py --models LeNet --seeds 0     only these
+    python results.py --again                      the marked rows as well, which it replaces
+    python results.py --dry-run                    list what would be trained
+    python results.py --add checkpoints/VGG/paper-seed0    take in a run that has finished
+    python results.py --readme                     rewrite the tables in README.md, train nothing
+
+Exit code: 0, nothing is missing any more; 1, a training failed or was stopped; 2, an error.
+"""
+
+import argparse
+import csv
+import hashlib
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import branches
+from branches import Refusal
+
+COLUMNS = (
+    "branch run seed split metrics epoch epochs seconds parameters macs "
+    "processor threads python torch code"
+).split()
+LAPTOP = "laptop"  # the default recipe, and so the name of its runs
+
+
+class Yardstick(NamedTuple):
+    """How a task is measured: a metric, and what the table multiplies it by and calls it."""
+
+    metric: str
+    factor: float
+    heading: str
+    baseline: str  # stands for the branch in the rows of what a model has to beat
+
+
+TASKS = {
+    "classification": Yardstick("accuracy", 100, "Test accuracy, %", "baseline: linear classifier")
+}
+
+
+# Rows
+
+
+def key(row):
+    return row["branch"], row["run"], row["seed"]
+
+
+def read_rows():
+    """The rows of results.csv, each a dict of strings."""
+    with open(branches.ROOT / "results.csv", newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    if reader.fieldnames != COLUMNS:
+        raise Refusal(f"results.csv: its first line should be {','.join(COLUMNS)}")
+    for line, row in enumerate(rows, 2):
+        if None in row or None in row.values():
+            raise Refusal(f"results.csv: line {line} should have {len(COLUMNS)} values")
+    keys = [key(row) for row in rows]
+    for one in keys:
+        if keys.count(one) > 1:
+            raise Refusal(f"results.csv: two rows for {', '.join(one)}")
+    return rows
+
+
+def add(row):
+    """Put a row into results.csv, in place of the same run's if there is one, and into README."""
+    rows = read_rows()  # anew, since they may have changed during a training
+    place = [key(old) for old in [*rows, row]].index(key(row))
+    rows[place : place + 1] = [row]
+    made = tables(branches.todays_models(), rows)  # before anything is written: it may refuse
+    path = branches.ROOT / "results.csv"
+    part = path.with_name("results.csv.part")
+    with open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(part, path)
+    branches.write_readme(lambda text: branches.rewrite(text, "results.py", made))
+
+
+def code(sums):
+    """What stands for model.py and train.py in a row, made of {file: its SHA-256}."""
+    return hashlib.sha256((sums["model.py"] + sums["train.py"]).encode()).hexdigest()[:12]
+
+
+def hashed(name, file):
+    """SHA-256 of a model's file as it is now."""
+    return hashlib.sha256((branches.ROOT / "models" / name / file).read_bytes()).hexdigest()
+
+
+def todays_code(name):
+    return code({file: hashed(name, file) for file in branches.COMPARED})
+
+
+def finished(folder, busy=False):
+    """The row of a finished run, from the weights.pt in its folder; without its time if `busy`."""
+    import torch  # not before it is needed: all else here is done without it
+
+    path = folder.resolve() / "weights.pt"
+    run = re.fullmatch(r"(.+)-seed\d+", path.parent.name)
+    if not path.is_file() or not run:
+        raise Refusal(f"{folder} is no folder of a finished run, checkpoints/<Name>/<run>-seed<N>")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        result, made_by = saved["result"], saved["provenance"]
+        metrics = " ".join(f"{name}={value:.6g}" for name, value in result["metrics"].items())
+        device = "" if made_by["device"] == "cpu" else f", {made_by['device']}"
+        row = {
+            "branch": path.parents[1].name,
+            "run": run[1],
+            "seed": saved["settings"]["seed"],
+            "metrics": metrics,
+            "split": result["split"],
+            "seconds": "" if busy else f"{result['seconds']:.1f}",
+            "processor": made_by["processor"] + device,
+            "code": code(made_by["code"]),
+        }
+        row |= {name: int(result[name]) for name in ("epoch", "epochs", "parameters", "macs")}
+        row |= {name: made_by[name] for name in ("threads", "python", "torch")}
+    except Exception:
+        raise Refusal(f"{path} is no result of this program, or a broken one") from None
+    return {column: str(row[column]) for column in COLUMNS}
+
+
+# Training
+
+
+def wanted(models, seeds, again):
+    """[(name, seed)] of the laptop runs that have no row, or with `again` one by older code."""
+    rows = {key(row): row for row in read_rows()}
+    runs = []
+    for name in models:
+        for seed in seeds:
+            row = rows.get((name, LAPTOP, str(seed)))
+            if row is None or again and row["code"] != todays_code(name):
+                runs.append((name, seed))
+    return runs
+
+
+def time_left(runs):
+    """In words, what these runs [(name, seed)] will take, going by the same branches' rows."""
+    seconds = {}
+    for row in read_rows():
+        if row["run"] == LAPTOP and row["seconds"]:
+            seconds.setdefault(row["branch"], []).append(float(row["seconds"]))
+    known = [statistics.mean(seconds[name]) for name, _ in runs if name in seconds]
+    if not known:
+        return ""
+    about = "about" if len(known) == len(runs) else "more than"
+    return f", {about} {sum(known) / 60:.0f} min left"
+
+
+def lay_out(names):
+    """These branches as their files are today in .branches/, over what earlier runs left there."""
+    home = branches.ROOT / ".branches"
+    with tempfile.TemporaryDirectory() as fresh:
+        branches.preview(Path(fresh))
+        for name in names:
+            shutil.copytree(Path(fresh, name), home / name, dirs_exist_ok=True)
+    return home
+
+
+def train(runs, busy):
+    """Train these runs [(name, seed)] and add their rows; the number of those that failed."""
+    home = lay_out({name for name, _ in runs})
+    failed = []
+    for done, (name, seed) in enumerate(runs):
+        left = time_left(runs[done:])
+        print(f"\n{name}, seed {seed}: run {done + 1} of {len(runs)}{left}", flush=True)
+        branch = home / name
+        folder = branch / "checkpoints" / name / f"{LAPTOP}-seed{seed}"
+        command = [sys.executable, "train.py", "--seed", str(seed)]
+        if (folder / "weights.pt").exists() and finished(folder)["code"] != todays_code(name):
+            command.append("--fresh")
+        if subprocess.run(command, cwd=branch).returncode:
+            failed.append(f"python train.py --seed {seed} in .branches/{name}")
+        else:
+            add(finished(folder, busy))
+    if failed:
+        print("\nFailed, for the reasons above:", *failed, sep="\n    ", file=sys.stderr)
+    return len(failed)
+
+
+# README
+
+
+def tables(models, rows):
+    """README's tables of results, as Markdown: one a task, and what they were measured on."""
+    names = [model["name"] for model in models]
+    tasks = list(dict.fromkeys(model["task"] for model in models))
+    for task in tasks:
+        if task not in TASKS:
+            raise Refusal(f"results.py: TASKS has no yardstick for the task {task} of path.toml")
+    shown = {*names, *(TASKS[task].baseline for task in tasks)}
+    for row in rows:
+        if row["branch"] not in shown:
+            raise Refusal(f"results.csv: {row['branch']} is neither in path.toml nor a baseline")
+    blocks = []
+    for task in tasks:
+        if len(tasks) > 1:
+            blocks.append(f"### {task.capitalize()}")
+        try:
+            blocks.append(table(task, [model for model in models if model["task"] == task], rows))
+        except (KeyError, ValueError) as error:
+            raise Refusal(f"results.csv: a value is missing, or no number: {error}") from None
+    if "†" in "".join(blocks):
+        blocks.append("† By an earlier model.py or train.py than today's.")
+    if rows:
+        blocks.append(machines(rows))
+    return "\n\n".join(blocks)
+
+
+def table(task, models, rows):
+    yardstick = TASKS[task]
+    lines = [
+        f"| Branch | Parameters | Multiply-accumulates | {yardstick.heading} | Minutes |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    baseline = [row for row in rows if row["branch"] == yardstick.baseline]
+    if baseline:
+        lines.append(line(f"*{yardstick.baseline}*", baseline, yardstick))
+    for model in models:
+        name = model["name"]
+        own = [row for row in rows if row["branch"] == name]
+        for run in dict.fromkeys([LAPTOP, *(row["run"] for row in own)]):
+            label = f"{name}, `{run}`" if run != LAPTOP else name
+            if run == LAPTOP and "row" in model:
+                label += f" ({model['row']})"
+            alike = [row for row in own if row["run"] == run]
+            lines.append(line(label, alike, yardstick, todays_code(name)))
+    return "\n".join(lines)
+
+
+def line(label, rows, yardstick, today=None):
+    """A line of a table: rows that differ in their seed alone. today: the code without a mark."""
+    if not rows:
+        return f"| {label} | | | not run yet | |"
+    metrics = [dict(pair.split("=") for pair in row["metrics"].split()) for row in rows]
+    values = [yardstick.factor * float(named[yardstick.metric]) for named in metrics]
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    seeds = f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
+    split = "" if rows[0]["split"] in ("test", "") else f"{rows[0]['split']}, "
+    mark = " †" if today and any(row["code"] != today for row in rows) else ""
+    timed = [float(row["seconds"]) / 60 for row in rows if row["seconds"]]
+    minutes = f"{statistics.mean(timed):.1f}" if timed else ""
+    return (
+        f"| {label} | {int(rows[0]['parameters']):,} | {int(rows[0]['macs']):,} "
+        f"| {statistics.mean(values):.2f}{spread} ({split}{seeds}){mark} | {minutes} |"
+    )
+
+
+def machines(rows):
+    """What the rows were measured on, a sentence a machine."""
+    named = {}
+    for row in rows:
+        threads = f"{row['threads']} thread{'s' if row['threads'] != '1' else ''}"
+        versions = f"PyTorch {row['torch']}, Python {row['python']}"
+        where = f"{row['processor']} ({threads}), {versions}"
+        named.setdefault(where, {})[row["branch"]] = None
+    if len(named) == 1:
+        return f"Measured on {next(iter(named))}."
+    return "\n".join(f"- {', '.join(names)}: {where}" for where, names in named.items())
+
+
+def with_tables(text, models, rows):
+    """README.md of main with its tables of results made anew."""
+    return branches.rewrite(text, "results.py", tables(models, rows))
+
+
+# The command line
+
+
+def arguments(argv):
+    description, _, details = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="default: all of path.toml")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", default=[0, 1, 2])
+    parser.add_argument("--again", action="store_true", help="replace rows by older code")
+    parser.add_argument(
+        "--busy", action="store_true", help="record no times: the machine does other things, too"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="list what would be trained")
+    what.add_argument("--add", type=Path, metavar="FOLDER", help="take in a finished run")
+    what.add_argument("--readme", action="store_true", help="rewrite the tables in README.md")
+    return parser.parse_args(argv)
+
+
+def carry_out(options):
+    models = branches.todays_models()
+    names = [model["name"] for model in models]
+    for name in options.models or ():
+        if name not in names:
+            raise Refusal(f"path.toml lists no {name}")
+    if options.readme:
+        return branches.write_readme(lambda text: with_tables(text, models, read_rows()))
+    if options.add:
+        row = finished(options.add, options.busy)
+        if key(row) in map(key, read_rows()) and not options.again:
+            raise Refusal(f"results.csv has {', '.join(key(row))} already; --again replaces it")
+        return add(row)
+    runs = wanted(options.models or names, options.seeds, options.again)
+    if options.dry_run:
+        for name, seed in runs:
+            print(f"{name}, seed {seed}")
+        print(f"{len(runs)} to train{time_left(runs)}")
+        return 0
+    failed = train(runs, options.busy) if runs else 0
+    print(f"\nresults.csv has:\n\n{tables(models, read_rows())}")
+    return failed
+
+
+def main(argv=None):
+    options = arguments(argv)
+    try:
+        return 1 if carry_out(options) else 0
+    except KeyboardInterrupt:
+        print("results.py: stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    except (Refusal, OSError, ImportError) as error:  # ImportError: PyTorch is not installed
+        print(f"results.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
