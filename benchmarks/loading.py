@@ -10,9 +10,7 @@ rounds of the images trained per second, without the start of the workers and wi
 "Feed alone" is the same loop over the batches with no network at the end of it.
 """
 
-import csv
 import importlib
-import os
 import platform
 import statistics
 import sys
@@ -31,14 +29,11 @@ import branches
 ROUNDS, IMAGES = 3, 12_800
 
 
-def ours(train, folder, batch_size):
+def ours(train, batch_size):
     """Images per second of train.py, as it reports them itself."""
-    words = ["--limit", IMAGES, "--epochs", 1, "--batch-size", batch_size, "--fresh"]
-    sys.argv = ["train.py", *map(str, words)]
-    train.main()
-    histories = folder.glob("checkpoints/LeNet/*/history.csv")
-    with open(max(histories, key=os.path.getmtime), encoding="utf-8") as file:
-        return float(next(csv.DictReader(file))["images_per_second"])
+    words = f"--limit {IMAGES} --epochs 1 --batch-size {batch_size} --fresh"
+    recipe = train.command_line(train.__doc__, train.RECIPES, words.split())
+    return train.fit(recipe).history[0]["examples_per_second"]
 
 
 def usual(train, dataset, batch_size, workers):
@@ -75,7 +70,8 @@ def main():
         branch = Path(folder, "LeNet")
         sys.path.insert(0, str(branch))
         train = importlib.import_module("train")
-        data = importlib.import_module("harness.data")
+        images = importlib.import_module("harness.images")
+        laptop = train.RECIPES["laptop"]
         steps = [transforms.Pad(2), transforms.ToTensor()]
         # pixel * 1.275 - 0.1, as (pixel - mean) / deviation
         steps.append(transforms.Normalize(0.1 / 1.275, 1 / 1.275))
@@ -83,17 +79,17 @@ def main():
             branch / "data", download=True, transform=transforms.Compose(steps)
         )
         dataset = Subset(dataset, range(IMAGES))
-        images = [part[:IMAGES] for part in data.load("fashion-mnist", branch / "data").train]
+        data = images.load(laptop.but(limit=IMAGES))
         speeds = defaultdict(list)
-        sizes = sorted({64, train.RECIPES["laptop"]["batch_size"]})
+        sizes = sorted({64, laptop.batch_size})
         for number in range(ROUNDS):
             for size in sizes:
                 print(f"round {number + 1} of {ROUNDS}, batch {size}", flush=True)
-                speeds[size, "train.py"].append(ours(train, branch, size))
+                speeds[size, "train.py"].append(ours(train, size))
                 for workers in (0, 1, 2):
                     way = f"usual, {workers} workers"
                     speeds[size, way].append(usual(train, dataset, size, workers))
-                feed = data.batches(images, size, train.prepare, True, "cpu")
+                feed = data.loader(data.train, size, train.prepare, shuffle=True)
                 speeds[size, "train.py, feed alone"].append(feed_alone(feed))
                 feed = DataLoader(dataset, size, shuffle=True)
                 speeds[size, "usual, feed alone"].append(feed_alone(feed))

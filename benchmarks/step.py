@@ -53,7 +53,7 @@ def networks(name):
         return {
             "torchvision": torchvision.models.googlenet(init_weights=False),
             "GoogLeNet": model.GoogLeNet(),
-            "GoogLeNet, lrn off": model.GoogLeNet(lrn="off"),
+            "GoogLeNet, lrn=False": model.GoogLeNet(lrn=False),
         }
     if name == "VGG":
         return {"torchvision": torchvision.models.vgg16(), "VGG, D": model.VGG()}
@@ -65,7 +65,7 @@ def networks(name):
     return {
         "torchvision": torchvision.models.alexnet(),
         "AlexNet": model.AlexNet(),
-        "AlexNet, lrn off": model.AlexNet(lrn="off"),
+        "AlexNet, lrn=False": model.AlexNet(lrn=False),
         "AlexNet, stock lrn": StockNormalization(),
     }
 
@@ -105,7 +105,7 @@ def main():
     for name, values in times.items():
         median, lowest, highest = statistics.median(values), min(values), max(values)
         print(
-            f"{name:<18} {median:.3f}  ({lowest:.3f} to {highest:.3f})  "
+            f"{name:<20} {median:.3f}  ({lowest:.3f} to {highest:.3f})  "
             f"{median / base:.2f} times torchvision's"
         )
 

@@ -4,18 +4,18 @@ A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet Classification with Deep Co
 Networks", NIPS 2012. Section numbers below are the paper's.
 
 The idea: the recipe of LeNet, a thousand times larger, learns a thousand kinds of things from a
-million photographs, if it is made trainable (ReLU, two GPUs) and kept from learning the training
-images by heart (dropout, augmentation).
+million photographs, if it is made trainable (ReLU, two GPUs) and kept from overfitting (dropout,
+augmentation).
 
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
     images of 224 pixels        | the same, padded by 2       | 55 positions in conv1 need 227
-    253,440 neurons in conv1    | 290,400                     | 96 maps of 55x55
+    253,440 neurons in conv1    | 290,400                     | 96 feature maps of 55x55
     halves on two GPUs          | groups=2 on one device      | the same connections
     at test, outputs times 0.5  | in training, outputs over   | the same, and nothing is left to do
                                 | 0.5                         | at test
-    full size                   | width and image_size, for   | it trains on a laptop; pools larger
-                                | the laptop recipe           | than their map shrink to it
+    full size                   | width and image_size, for   | it trains on a laptop; windows that
+                                | the laptop recipe           | exceed a feature map shrink to it
 
 `python model.py` prints the layers beside the paper's figures.
 """
@@ -25,29 +25,43 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
-    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (3.3).
+    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (AlexNet, 3.3).
 
     a: [B, maps, H, W]. PyTorch's own function divides alpha by n, which the paper does not.
     """
     i = torch.arange(a.shape[1], device=a.device)
     near = (i[:, None] - i).abs() <= n // 2
-    # A sum over neighbouring maps is a 1x1 convolution; as that, it takes a third of the time.
+    # As a 1x1 convolution, the sum over neighboring feature maps takes a third of the time.
     sums = F.conv2d(a.square(), near.to(a.dtype)[:, :, None, None])
     return a * (k + alpha * sums) ** -beta
 
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
-POOLINGS = {"overlapping": 3, "separate": 2}  # the side of a window; all are two pixels apart (3.4)
+POOLINGS = {"overlapping": 3, "separate": 2}  # the side of a window; the stride is 2 (3.4)
 
 
 class AlexNet(nn.Module):
     """AlexNet as published (3.5, Figure 2).
 
-    width: the share of the paper's maps and units in each layer but the last. image_size: the side
-    of the images. activation, pooling, lrn, dropout, groups: ablations; the first choice of each is
-    the paper's. Input: float images [B, in_channels, image_size, image_size]. Output: scores
-    [B, num_classes], larger is better.
+    width: the fraction of the paper's feature maps and units in each layer but the last.
+    image_size: the side of the images. activation, pooling, lrn, dropout, groups: ablations; the
+    defaults are the paper's. Input: float images [B, in_channels, image_size, image_size]. Output:
+    scores [B, num_classes], larger is better.
     """
 
     def __init__(
@@ -58,12 +72,22 @@ class AlexNet(nn.Module):
         width=1.0,
         activation="relu",  # or "tanh"
         pooling="overlapping",  # or "separate": windows that do not overlap
-        lrn="on",  # or "off"
+        lrn=True,  # or False
         dropout=0.5,  # or 0
-        groups=2,  # or 1: every map of conv2, conv4 and conv5 sees all
+        groups=2,  # or 1: every feature map of conv2, conv4, conv5 sees all
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_number(int, 7, image_size=image_size)  # with less, conv1's window would not fit
+        check_number(float, 0.006, width=width)  # with less, a layer would be empty
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice(ACTIVATIONS, activation=activation)
+        check_choice(POOLINGS, pooling=pooling)
+        check_choice((True, False), lrn=lrn)
+        check_choice((2, 1), groups=groups)
         maps = [round(width * full) for full in (96, 256, 384, 384, 256)]
+        if any(count % groups for count in maps):
+            raise ValueError(f"width is {width}: {groups} groups cannot share {maps} feature maps")
         units = round(width * 4096)
         self.activation = ACTIVATIONS[activation]
         self.window = POOLINGS[pooling]
@@ -92,10 +116,10 @@ class AlexNet(nn.Module):
             layer.bias.fill_(1)
 
     def normalize(self, x):
-        return local_response_norm(x) if self.lrn == "on" else x
+        return local_response_norm(x) if self.lrn else x
 
     def pool(self, x):
-        """Maxima of windows that are two pixels apart: [B, C, H, W] to about [B, C, H/2, W/2]."""
+        """Max pooling with a stride of 2: [B, C, H, W] to about [B, C, H/2, W/2]."""
         return F.max_pool2d(x, min(self.window, x.shape[-1]), stride=2)
 
     def forward(self, x):  # [B, 3, 224, 224]
@@ -125,6 +149,6 @@ PAPER = {  # 3.5 and Figure 2; the parameters follow from the sizes of the kerne
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     raise SystemExit(not layer_table(AlexNet(), (3, 224, 224), PAPER))

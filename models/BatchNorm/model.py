@@ -5,13 +5,13 @@ Covariate Shift", arXiv 1502.03167, 2015. Section and algorithm numbers below ar
 those of GoogLeNet are of C. Szegedy et al., "Going Deeper with Convolutions", arXiv 1409.4842.
 
 The idea: give the sums of every unit mean 0 and variance 1 over the images of a batch, make that a
-part of the network, gradient and all, and let two numbers a unit, gamma and beta, undo it where
+part of the network, gradient and all, and let two numbers per unit, gamma and beta, undo it where
 that is better. Learning rates can then be many times higher.
 
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
     a variant of GoogLeNet: two | GoogLeNet as on its branch, | so that normalization is the only
-    3x3 for 5x5, more maps      | at any width and image_size | difference to it
+    3x3 for 5x5, more filters   | at any width and image_size | difference to it
     the mean of several batches | a running mean              | it names both (3.1); so it can be
     for test                    |                             | validated at every epoch
     epsilon                     | 1e-5                        | the paper does not give it
@@ -26,14 +26,28 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
-    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta, as in AlexNet.
+    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (AlexNet, 3.3).
 
     a: [B, maps, H, W]. PyTorch's own function divides alpha by n, which the paper does not.
     """
     i = torch.arange(a.shape[1], device=a.device)
     near = (i[:, None] - i).abs() <= n // 2
-    # A sum over neighbouring maps is a 1x1 convolution; as that, it takes a third of the time.
+    # As a 1x1 convolution, the sum over neighboring feature maps takes a third of the time.
     sums = F.conv2d(a.square(), near.to(a.dtype)[:, :, None, None])
     return a * (k + alpha * sums) ** -beta
 
@@ -48,7 +62,7 @@ class Normalization(torch.autograd.Function):
 
     Forward: Algorithm 1, for x [B, C, ...], gamma and beta [C]; gives y, and mean and variance [C].
     The m values of a channel are its batch: the images in a fully connected layer, images times
-    places in a convolution (3.2). Backward: the equations before section 3.1.
+    positions in a convolution (3.2). Backward: the equations before section 3.1.
     """
 
     @staticmethod
@@ -65,7 +79,7 @@ class Normalization(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_y, *_):
-        """Each d_ is the derivative of the loss by what it is named for.
+        """Each d_ is the derivative of the loss with respect to what it is named for.
 
         A channel has one gamma, so it is taken out of the sums, and d_x_hat = d_y * gamma is never
         stored. The second term of the paper's d_mean is a sum of x - mean, which is 0.
@@ -92,7 +106,7 @@ class BatchNorm(nn.Module):
     that a state_dict of nn.BatchNorm1d or nn.BatchNorm2d fits: weight is gamma, bias is beta.
     """
 
-    shapes = {}  # that an input may have, by its number of dimensions
+    shapes = {}  # those that an input may have, by its number of dimensions
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
         super().__init__()
@@ -105,12 +119,12 @@ class BatchNorm(nn.Module):
 
     def forward(self, x):
         """x, normalized. ValueError if its shape is none of `shapes`, or, in training, if it has
-        one value a channel."""
+        one value per channel."""
         name, shape = type(self).__name__, tuple(x.shape)
         if x.dim() not in self.shapes or x.shape[1] != len(self.weight):
             expected = " or ".join(self.shapes.values()).replace("C", str(len(self.weight)))
             raise ValueError(f"{name} needs {expected}, and was given {shape}")
-        if not self.training:  # Algorithm 2, line 11: one scale, one shift a channel
+        if not self.training:  # Algorithm 2, line 11: one scale, one shift per channel
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
             return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
@@ -135,7 +149,7 @@ class BatchNorm1d(BatchNorm):
 
 
 class BatchNorm2d(BatchNorm):
-    """Batch normalization of maps [B, C, H, W] over B, H and W: one gamma, one beta a map (3.2)."""
+    """Batch normalization of [B, C, H, W] over B, H and W: gamma and beta per feature map (3.2)."""
 
     shapes = {4: "[B, C, H, W]"}
 
@@ -155,6 +169,8 @@ class Convolution(nn.Conv2d):
     """
 
     def __init__(self, *sizes, norm="batch", activation="relu", **how):
+        check_choice(NORMS, norm=norm)
+        check_choice(ACTIVATIONS, activation=activation)
         super().__init__(*sizes, bias=norm == "none", **how)
         self.norm = NORMS[norm][1](self.out_channels)
         self.activation = ACTIVATIONS[activation]
@@ -167,6 +183,8 @@ class FullyConnected(nn.Linear):
     """The same for a fully connected layer."""
 
     def __init__(self, *sizes, norm="batch", activation="relu"):
+        check_choice(NORMS, norm=norm)
+        check_choice(ACTIVATIONS, activation=activation)
         super().__init__(*sizes, bias=norm == "none")
         self.norm = NORMS[norm][0](self.out_features)
         self.activation = ACTIVATIONS[activation]
@@ -184,6 +202,7 @@ class MLP(nn.Module):
 
     def __init__(self, num_classes=10, inputs=784, norm="batch"):
         super().__init__()
+        check_number(int, 1, num_classes=num_classes, inputs=inputs)
         how = {"norm": norm, "activation": "sigmoid"}
         self.fc1 = FullyConnected(inputs, 100, **how)
         self.fc2 = FullyConnected(100, 100, **how)
@@ -204,7 +223,7 @@ class MLP(nn.Module):
         return (scores,) if self.training else scores
 
 
-INCEPTION = {  # Table 1: maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
+INCEPTION = {  # Table 1: feature maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
     "4a": (192, 96, 208, 16, 48, 64),
@@ -219,14 +238,16 @@ BRANCHES = ("1x1", "3x3", "5x5", "pool")
 
 
 class Inception(nn.Module):
-    """Four branches over the same maps, and their outputs one after the other (4, Figure 2b).
+    """Four branches that read the same feature maps, their outputs concatenated (4, Figure 2b).
 
     maps: a row of INCEPTION. reduction, without: see GoogLeNet. how: norm, activation.
     [B, in_channels, H, W] to [B, out_channels, H, W].
     """
 
-    def __init__(self, in_channels, maps, reduction="on", without="none", **how):
+    def __init__(self, in_channels, maps, reduction=True, without="none", **how):
         super().__init__()
+        check_choice((True, False), reduction=reduction)
+        check_choice(("none", *BRANCHES), without=without)
         n1x1, n3x3_reduce, n3x3, n5x5_reduce, n5x5, pool_proj = maps
         branches = {
             "1x1": Convolution(in_channels, n1x1, 1, **how),
@@ -243,7 +264,7 @@ class Inception(nn.Module):
                 Convolution(in_channels, pool_proj, 1, **how),
             ),
         }
-        if reduction == "off":
+        if not reduction:
             branches["3x3"] = Convolution(in_channels, n3x3, 3, padding=1, **how)
             branches["5x5"] = Convolution(in_channels, n5x5, 5, padding=2, **how)
         out_channels = dict(zip(BRANCHES, (n1x1, n3x3, n5x5, pool_proj)))
@@ -256,7 +277,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A small classifier of the maps half way up: [B, in_channels, side, side] to scores (5)."""
+    """A small classifier halfway up the network: [B, in_channels, side, side] to scores (5)."""
 
     def __init__(self, in_channels, num_classes, side, width, **how):
         super().__init__()
@@ -276,11 +297,11 @@ class AuxiliaryClassifier(nn.Module):
 class GoogLeNet(nn.Module):
     """GoogLeNet (5, Table 1, Figure 3), with batch normalization before every nonlinearity.
 
-    width: the share of the paper's maps and units in each layer but the last. image_size: the side
-    of the images. norm, activation, aux, lrn, dropout, reduction, without: ablations; the first
-    choice of each is GoogLeNet's, but for norm. Input: float images [B, in_channels, image_size,
-    image_size]. Output: scores [B, num_classes], larger is better; in training (scores, aux_4a,
-    aux_4d), or (scores,) with aux="off".
+    width: the fraction of the paper's feature maps and units in each layer but the last.
+    image_size: the side of the images. norm, activation, aux, lrn, dropout, reduction, without:
+    ablations; the defaults are GoogLeNet's, except for norm. Input: float images [B, in_channels,
+    image_size, image_size]. Output: scores [B, num_classes], larger is better; in training (scores,
+    aux_4a, aux_4d), or (scores,) with aux=False.
     """
 
     def __init__(
@@ -291,13 +312,18 @@ class GoogLeNet(nn.Module):
         width=1.0,
         norm="batch",  # of NORMS: by hand, PyTorch's, or none, which is GoogLeNet as it was
         activation="relu",  # or "sigmoid"
-        aux="on",  # or "off": no auxiliary classifiers
-        lrn="on",  # or "off"
+        aux=True,  # or False: no auxiliary classifiers
+        lrn=True,  # or False
         dropout=0.4,  # or 0; the auxiliary classifiers keep their 0.7
-        reduction="on",  # or "off": 3x3 and 5x5 read all maps (Figure 2a, but for its pooling)
+        reduction=True,  # or False: 3x3 and 5x5 read all maps (Figure 2a, but for its pooling)
         without="none",  # or the branch that all blocks lack
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_number(int, 1, image_size=image_size)
+        check_number(float, 0.032, width=width)  # with less, a layer would be empty
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice((True, False), aux=aux, lrn=lrn)
         self.aux = aux
         self.lrn = lrn
         self.dropout = dropout
@@ -317,7 +343,7 @@ class GoogLeNet(nn.Module):
             block = Inception(channels, row, reduction, without, **how)
             self.add_module(f"inception_{name}", block)
             channels = block.out_channels
-            if name in ("4a", "4d") and aux == "on":
+            if name in ("4a", "4d") and aux:
                 head = AuxiliaryClassifier(channels, num_classes, side, width, **how)
                 self.add_module(f"aux_{name}", head)
         self.linear = nn.Linear(channels, num_classes)
@@ -333,14 +359,14 @@ class GoogLeNet(nn.Module):
                     layer.bias.zero_()
 
     def normalize(self, x):
-        return local_response_norm(x) if self.lrn == "on" else x
+        return local_response_norm(x) if self.lrn else x
 
     def pool(self, x):
-        """Maxima of 3x3, two pixels apart: [B, C, H, W] to [B, C, H/2, W/2]."""
+        """3x3 max pooling with a stride of 2: [B, C, H, W] to [B, C, H/2, W/2]."""
         return F.max_pool2d(x, min(3, x.shape[-1]), stride=2, ceil_mode=True)
 
     def forward(self, x, heads=None):  # [B, 3, 224, 224]
-        """heads: whether to ask the auxiliary classifiers too; by default, in training alone."""
+        """heads: whether to run the auxiliary classifiers too; by default, only in training."""
         x = self.normalize(self.pool(self.conv1(x)))  # [B, 64, 112, 112], then [B, 64, 56, 56]
         x = self.pool(self.normalize(self.conv2(x)))  # [B, 192, 56, 56], then [B, 192, 28, 28]
         x = self.inception_3a(x)  # [B, 256, 28, 28]
@@ -352,11 +378,11 @@ class GoogLeNet(nn.Module):
         x = self.pool(self.inception_4e(x))  # [B, 832, 14, 14], then [B, 832, 7, 7]
         x = self.inception_5a(x)  # [B, 832, 7, 7]
         x = self.inception_5b(x)  # [B, 1024, 7, 7]
-        x = x.mean((2, 3))  # [B, 1024]
+        x = x.mean((2, 3))  # [B, 1024], by global average pooling
         scores = self.linear(F.dropout(x, self.dropout, self.training))  # [B, 1000]
         if not (self.training if heads is None else heads):
             return scores
-        if self.aux == "off":
+        if not self.aux:
             return (scores,)
         return scores, self.aux_4a(at_4a), self.aux_4d(at_4d)
 
@@ -376,13 +402,13 @@ PAPER = {  # Table 1, and the sums of its columns
     "linear": {"output": (1000,), "parameters": "1000K", "MACs": "1M"},
     "total": {"parameters": "6797.7K", "MACs": "1502M"},
 }
-# They follow from the sizes in section 5: two numbers a map and unit, gamma and beta, for one bias.
+# They follow from the sizes in section 5, with gamma and beta where there was a bias.
 HEADS = {"aux_4a": 3_189_992, "aux_4d": 3_192_040}
 PAPER_MLP = {f"fc{i}": {"output": (100 if i < 4 else 10,)} for i in (1, 2, 3, 4)}  # 4.1
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     with torch.device("meta"):
         net = GoogLeNet()
@@ -392,6 +418,6 @@ if __name__ == "__main__":
         if counted != parameters:
             raise SystemExit(f"{name} is not the paper's")
     print(f"with both: {sum(p.numel() for p in net.parameters()):,}; without:\n")
-    met = layer_table(GoogLeNet(aux="off"), (3, 224, 224), PAPER)
+    met = layer_table(GoogLeNet(aux=False), (3, 224, 224), PAPER)
     print("\nThe network of section 4.1:\n")
     raise SystemExit(not (layer_table(MLP(), (1, 28, 28), PAPER_MLP) and met))

@@ -1,167 +1,102 @@
-"""Train GoogLeNet with batch normalization, and put batch normalization to the test.
+"""Train GoogLeNet with batch normalization.
 
     python train.py                      the laptop recipe, on the Fashion-MNIST that ships
     python train.py --data cifar10       the same on small photographs, which are downloaded
     python train.py --norm none --lr 0.02
-                                         what if? see the ablations below
-    python train.py --experiment figure1 a small network with and without it, over 50,000 steps
-    python train.py --experiment figure1 --recipe paper
-                                         the same on MNIST in black and white, as in the paper
-    python train.py --experiment figure2 GoogLeNet with and without, at learning rates up to 30-fold
-    python train.py --experiment dangers batches of two; and evaluation mode forgotten
+                                         what if? --help lists such ablations
     python train.py --recipe paper --data <folder with ImageNet>
                                          the training of 2015, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
+experiments.py puts batch normalization to the test: python experiments.py --help.
 Sections (4.1) and (4.2) are those of the paper on batch normalization, others are GoogLeNet's.
-Results go to checkpoints/BatchNorm/. The same command goes on with what was stopped.
+Results go to checkpoints/BatchNorm/. The same command goes on with a run that was stopped.
 """
 
-import math
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-import experiments
-from harness.data import random_flip, refuse
-from harness.run import Run, command_line
-from model import ACTIVATIONS, BRANCHES, NORMS, GoogLeNet
+from harness import images
+from harness.classification import evaluate, finish
+from harness.errors import program
+from harness.run import Run
+from harness.schedule import one_cycle
+from harness.settings import command_line
+from harness.values import Count, Fraction, Positive, Share
+from harness.vision import (
+    center_crop,
+    many_crops,
+    principal_components,
+    random_flip,
+    random_patches,
+    resize,
+    shift_colors,
+)
+from model import GoogLeNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(images.Settings):
+    side: Count  # pixels that the shorter side of an image is brought to
+    area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
+    scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
+    image_size: Count  # pixels of a patch, which is what the network sees
+    width: Positive  # share of the paper's feature maps and units
+    averaging: Share  # decay of the average of the weights, in a step
+    weight_decay: Positive = 2e-4  # GoogLeNet's
+    decay_every: Positive | None = None  # epochs to four percent less; not set: one cycle
+    norm: Literal["batch", "torch", "none"] = "torch"  # PyTorch's is faster than ours, and the same
+    activation: Literal["relu", "sigmoid"] = "relu"  # of a unit
+    aux: bool = True  # auxiliary classifiers
+    lrn: bool = False  # local response normalization; none, as in the paper (4.2.1)
+    dropout: Fraction = 0.0  # share of the units that are dropped in training (4.2.1)
+    reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
+    without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
+
 
 RECIPES = {
-    "laptop": {
-        "data": "fashion-mnist",
-        "epochs": 15,
-        "batch_size": 128,
-        "lr": 1e-1,  # five times that of GoogLeNet
-        "side": 64,  # of an image
-        "area": (0.9, 1.0),  # the share of it that a patch covers in training
-        "image_size": 64,  # of what the network sees of it
-        "width": 0.25,
-        "averaging": 0.995,  # the decay of the average of the weights, in a step
-        "weight_decay": 2e-4,  # GoogLeNet's
-        "decay_every": None,  # epochs to four percent less; None: a rate that rises and falls
-        "norm": "torch",  # PyTorch's is faster than ours, and does the same
-        "lrn": "off",  # as in the paper (4.2.1), and so is the dropout
-        "dropout": 0.0,
-    },
-    "paper": {
-        "data": None,
-        "epochs": 150,  # the 6 million steps of BN-x30
-        "batch_size": 32,
-        "lr": 4.5e-2,  # 30 times that of the network without normalization
-        "side": 352,
-        "area": (0.08, 1.0),
-        "image_size": 224,
-        "width": 1.0,
-        "averaging": 0.9999,  # ours
-        "weight_decay": 4e-5,  # a fifth (4.2.1) of what we gave GoogLeNet
-        "decay_every": 8 / 6,  # six times as fast (4.2.1) as GoogLeNet
-        "norm": "torch",
-        "lrn": "off",
-        "dropout": 0.0,
-    },
+    "laptop": Recipe(
+        data="fashion-mnist",
+        epochs=15,
+        batch_size=128,
+        lr=1e-1,  # five times that of GoogLeNet
+        side=64,
+        area=(0.9, 1.0),
+        scales=(64,),
+        image_size=64,
+        width=0.25,
+        averaging=0.995,
+    ),
+    "paper": Recipe(
+        data=None,
+        epochs=150,  # the 6 million steps of BN-x30
+        batch_size=32,
+        lr=4.5e-2,  # 30 times that of the network without normalization
+        side=352,
+        area=(0.08, 1.0),
+        scales=(256, 288, 320, 352),
+        image_size=224,
+        width=1.0,
+        averaging=0.9999,  # ours
+        weight_decay=4e-5,  # a fifth (4.2.1) of what we gave GoogLeNet
+        decay_every=8 / 6,  # six times as fast (4.2.1) as GoogLeNet
+    ),
 }
-SCALES = (256, 288, 320, 352)  # that the shorter side is brought to at test (7)
-AT_ONCE = 250  # crops that the network is given together at test
-ABLATIONS = {
-    "norm": tuple(NORMS),
-    "activation": tuple(ACTIVATIONS),
-    "aux": ("on", "off"),
-    "lrn": ("on", "off"),
-    "dropout": (0.4, 0.0),
-    "reduction": ("on", "off"),
-    "without": ("none", *BRANCHES),
-}
-
-
-def resize(images, side):
-    """Images [B, C, H, W] with the shorter of H and W brought to `side`."""
-    sides = [round(side / min(images.shape[2:]) * length) for length in images.shape[2:]]
-    return F.interpolate(images, size=sides, mode="bilinear")
 
 
 def prepare(images, side, mean):
-    """Raw values [B, C, H, W] less the mean colour [C], the shorter side now `side` (5)."""
+    """Raw values [B, C, H, W] less the mean color [C], the shorter side now `side` (5)."""
     return resize(images.float(), side) - mean[:, None, None]
 
 
-def patches(images, area, size):
-    """Random parts of images [B, C, H, H], brought to [B, C, size, size] (6).
-
-    Each covers a share of its image between the two of `area`, all equally likely. Its aspect
-    ratio is between 3/4 and 4/3, with a logarithm drawn evenly, and narrower where the patch
-    would not fit in otherwise; the paper says neither.
-    """
-    count, device = len(images), images.device
-    share = torch.empty(count, device=device).uniform_(*area)
-    limit = share.log().neg().clamp(max=math.log(4 / 3))
-    aspect = (limit * (2 * torch.rand(count, device=device) - 1)).exp()
-    sides = torch.stack([share * aspect, share / aspect], 1).sqrt()  # of the image's: [B, 2]
-    transform = torch.zeros(count, 2, 3, device=device)
-    transform[:, [0, 1], [0, 1]] = sides
-    transform[:, :, 2] = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
-    grid = F.affine_grid(transform, [*images.shape[:2], size, size], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
-def principal_components(covariance):
-    """The eigenvectors of the colours' covariance [C, C], as columns, times eigenvalues.
-
-    The eigenvalues are those of colours from 0 to 1, as in AlexNet, which the shift is taken from.
-    """
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance / 255**2)
-    return 255 * eigenvectors * eigenvalues
-
-
-def shift_colors(images, components):
-    """Add to all pixels of an image the same sum of components, times draws from N(0, 0.1^2)."""
-    alphas = 0.1 * torch.randn(len(images), len(components), device=images.device)
-    return images + (alphas @ components.T)[:, :, None, None]
-
-
 def augment(images, area, size, components):
-    """Random patches (6), mirrored or not, with their colours shifted as in AlexNet."""
-    return shift_colors(random_flip(patches(images, area, size)), components)
-
-
-def crop(images, top, left, size):
-    """The same window of all images, [B, C, size, size]."""
-    return images[:, :, top : top + size, left : left + size]
-
-
-def center_crop(model, images, size, scale):
-    """Scores [B, classes] of the middle of each image, whose shorter side is `scale` before."""
-    images = resize(images, scale)
-    top, left = ((length - size) // 2 for length in images.shape[2:])
-    return model(crop(images, top, left, size))
-
-
-def squares(images):
-    """Left, middle and right of images [B, C, H, W], or top, middle and bottom of tall ones (7)."""
-    height, width = images.shape[2:]
-    side = min(height, width)
-    for part in range(3):
-        yield crop(images, part * (height - side) // 2, part * (width - side) // 2, side)
-
-
-def many_crops(model, images, size, scales):
-    """Log of the mean of all softmaxes [B, classes]; of four scales, 144 (7).
-
-    Of each scale three squares, of each square the corners, the middle and all of it, brought to
-    `size`, and each of these mirrored and not. images: [B, C, H, W], of any shape.
-    """
-    softmaxes = []
-    for scale in scales:
-        for square in squares(resize(images, scale)):
-            last = scale - size
-            places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-            crops = [crop(square, top, left, size) for top, left in places]
-            crops.append(resize(square, size))
-            views = torch.cat(crops + [view.flip(3) for view in crops])
-            softmaxes += [model(part).softmax(1) for part in views.split(AT_ONCE)]
-    return torch.cat(softmaxes).view(-1, len(images), softmaxes[0].shape[1]).mean(0).log()
+    """Random patches (6), mirrored or not, with their colors shifted as in AlexNet."""
+    return shift_colors(random_flip(random_patches(images, area, size)), components)
 
 
 def head(model, images, number):
@@ -169,95 +104,67 @@ def head(model, images, number):
     return model(images, heads=True)[number]
 
 
-def googlenet(options, measure=None, **variant):
-    """A run of GoogLeNet, with what `variant` changes of the options; measure: see fit()."""
-    side, area, size, width = options.side, options.area, options.image_size, options.width
-    run = Run("BatchNorm", options, **variant)
-    mean, covariance = run.colors(side)
+def fit(recipe, measure=None):
+    """Train and test one network; the Run. measure: see experiments.figure2."""
+    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    data = images.load(recipe, side, whole=recipe.name == "paper")
+    run = Run("BatchNorm", recipe, **data.identity)
+    mean, covariance = data.colors()
     mean, components = mean.to(run.device), principal_components(covariance).to(run.device)
-    train, validation, test = run.data(
+    train, validation, test = data.loaders(
+        run.device,
         partial(prepare, side=side, mean=mean),
-        partial(augment, area=area, size=size, components=components),
-        side,
-        whole=options.recipe == "paper",
+        partial(augment, area=recipe.area, size=size, components=components),
+        smallest=1 if recipe.norm == "none" and not measure else 2,
     )
-    model = run.place(GoogLeNet(run.channels, len(run.classes), size, width, **run.ablations))
+    ablations = recipe.norm, recipe.activation
+    ablations += recipe.aux, recipe.lrn, recipe.dropout, recipe.reduction, recipe.without
+    model = run.place(GoogLeNet(data.channels, len(data.classes), size, width, *ablations))
     # Polyak's averaging (6). Over what, the paper does not say: here mostly over the last
     # 1 / (1 - decay) steps, and not over more than a tenth of the training.
-    decay = max(0, min(options.averaging, 1 - 10 / (options.epochs * len(train))))
-    one_view = views = None  # the image as it is
-    if options.recipe == "paper":
-        one_view = partial(center_crop, size=size, scale=SCALES[0])
-        views = partial(many_crops, size=size, scales=SCALES)
-    heads = {}
-    if run.ablations["aux"] == "on" and options.recipe == "laptop":  # two more looks at the images
-        heads = {"aux_4a": partial(head, number=1), "aux_4d": partial(head, number=2)}
-
-    lr, weight_decay = run.settings["lr"], run.settings["weight_decay"]
-    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=weight_decay)
-    if run.settings["decay_every"] is None:
-        # Of today, not of 2015: a rate that rises and falls, since so short a training needs it.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            lr,
-            total_steps=max(6, options.epochs * len(train)),  # at 5, it divides by zero
-            pct_start=0.2,
-            cycle_momentum=False,
-        )
-    else:
-        # Four percent less, six times as often as without normalization (4.2.1).
-        steps = max(1, round(run.settings["decay_every"] * len(train)))
-        schedule = torch.optim.lr_scheduler.StepLR(optimizer, steps, 0.96)
-    loaders = train, validation, test
-    fit(run, model, loaders, optimizer, schedule, decay, one_view, heads, views, measure)
-    return run
-
-
-def fit(
-    run,
-    model,
-    loaders,
-    optimizer,
-    schedule,
-    decay=0.0,  # of the weights' average, in a step; 0: no average
-    one_view=None,  # at a validation image
-    heads=None,  # others' looks at it
-    views=None,  # at a test image
-    measure=None,  # of run, model and loaders: further numbers for history.csv, after an epoch
-    choose=True,  # see run.validate()
-):
-    """The training loop of every run."""
-    train, validation, test = loaders
-    size = run.settings["batch_size"]
-    normalized = run.settings["norm"] != "none" or run.settings["experiment"]
-    if normalized and 1 in (size, len(train.dataset) % size):
-        refuse("a batch would be one image, which has no variance: another --batch-size or --limit")
+    decay = max(0, min(recipe.averaging, 1 - 10 / (recipe.epochs * len(train))))
     # use_buffers: the running statistics are averaged, too; the last weights' would not fit.
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     criterion = F.cross_entropy
+    one_view = views = None  # the image as it is
+    if recipe.name == "paper":
+        one_view = partial(center_crop, size=size, scale=scales[0])
+        views = partial(many_crops, size=size, scales=scales)
+
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay
+    )
+    if recipe.decay_every:
+        # Four percent less, six times as often as without normalization (4.2.1).
+        steps = max(1, round(recipe.decay_every * len(train)))
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, steps, 0.96)
+    else:
+        # Of today, not of 2015: fifteen epochs are too few for so slow a decay.
+        schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
+
     for epoch in run.epochs(model=model, averaged=averaged, optimizer=optimizer, schedule=schedule):
         model.train()
-        for images, labels in run.batches(train):
-            scores, *others = model(images)
+        for inputs, labels in run.batches(train):
+            scores, *others = model(inputs)
             loss = criterion(scores, labels)
             optimizer.zero_grad()
             (loss + 0.3 * sum(criterion(other, labels) for other in others)).backward()  # (5)
             optimizer.step()
             schedule.step()
             averaged.update_parameters(model)
-            run.log(loss, scores, labels)
-        measured = measure(run, averaged.module, loaders) if measure else None
-        run.validate(averaged.module, validation, criterion, one_view, heads, measured, choose)
-    run.finish(averaged.module, test, views, pictures=not run.settings["experiment"])
-
-
-def main():
-    options = command_line(__doc__, RECIPES, experiments=experiments.RECIPES, **ABLATIONS)
-    if options.experiment:
-        experiments.run(options, fit, googlenet)
-    else:
-        googlenet(options)
+            run.log(loss=loss, accuracy=scores.argmax(1) == labels)
+        metrics = evaluate(averaged.module, validation, criterion, one_view)
+        if recipe.aux and recipe.name == "laptop":  # two more looks at the images
+            for number, name in enumerate(("aux_4a", "aux_4d"), start=1):
+                look = evaluate(
+                    averaged.module, validation, criterion, partial(head, number=number)
+                )
+                metrics[f"accuracy_{name}"] = look["accuracy"]
+        measured = measure(run, averaged.module, train, validation) if measure else {}
+        run.validate(averaged.module, metrics, **measured)
+    finish(run, averaged.module, data, test, criterion, views, pictures=not measure)
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: fit(command_line(__doc__, RECIPES)))

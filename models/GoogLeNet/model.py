@@ -4,21 +4,21 @@ C. Szegedy, W. Liu, Y. Jia, P. Sermanet, S. Reed, D. Anguelov, D. Erhan, V. Vanh
 A. Rabinovich, "Going Deeper with Convolutions", arXiv 1409.4842, 2014. Section numbers below are
 the paper's.
 
-The idea: a block that looks through windows of 1x1, 3x3 and 5x5 at once, made affordable by 1x1
-convolutions that first cut the number of maps down. Nine of them make a network of 22 layers, with
-two more classifiers half way up that help to train it.
+The idea: a block of 1x1, 3x3 and 5x5 convolutions side by side, made affordable by 1x1
+convolutions that first reduce the number of feature maps. Nine of them make a network of 22 layers,
+with two auxiliary classifiers halfway up that help to train it.
 
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
-    parameters and operations   | those that its numbers of   | in conv1, 4c and 5a they do not
-    of Table 1                  | filters give                | belong to these numbers
+    parameters and operations   | those that follow from its  | in conv1, 4c and 5a they do not
+    of Table 1                  | numbers of filters          | belong to these numbers
     constants of the local      | AlexNet's                   | the paper does not give them
     response normalization      |                             |
     initial weights             | Glorot's, biases 0          | the paper does not give them
-    sides of the maps           | maxima of windows, the last | 112, 56, 28, 14 and 7 need it
-                                | of which may stick out      |
-    full size                   | width and image_size, for   | it trains on a laptop; pools larger
-                                | the laptop recipe           | than their map shrink to it
+    sides of the feature maps   | max pooling whose last      | 112, 56, 28, 14 and 7 need it
+                                | window may stick out        |
+    full size                   | width and image_size, for   | it trains on a laptop; windows that
+                                | the laptop recipe           | exceed a feature map shrink to it
 
 `python model.py` prints the layers beside the paper's figures.
 """
@@ -28,14 +28,28 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
-    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta, as in AlexNet.
+    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (AlexNet, 3.3).
 
     a: [B, maps, H, W]. PyTorch's own function divides alpha by n, which the paper does not.
     """
     i = torch.arange(a.shape[1], device=a.device)
     near = (i[:, None] - i).abs() <= n // 2
-    # A sum over neighbouring maps is a 1x1 convolution; as that, it takes a third of the time.
+    # As a 1x1 convolution, the sum over neighboring feature maps takes a third of the time.
     sums = F.conv2d(a.square(), near.to(a.dtype)[:, :, None, None])
     return a * (k + alpha * sums) ** -beta
 
@@ -47,7 +61,7 @@ class Convolution(nn.Conv2d):
         return torch.relu(super().forward(x))
 
 
-INCEPTION = {  # Table 1: maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
+INCEPTION = {  # Table 1: feature maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
     "4a": (192, 96, 208, 16, 48, 64),
@@ -62,14 +76,16 @@ BRANCHES = ("1x1", "3x3", "5x5", "pool")
 
 
 class Inception(nn.Module):
-    """Four branches over the same maps, and their outputs one after the other (4, Figure 2b).
+    """Four branches that read the same feature maps, their outputs concatenated (4, Figure 2b).
 
     maps: a row of INCEPTION. reduction, without: see GoogLeNet.
     [B, in_channels, H, W] to [B, out_channels, H, W].
     """
 
-    def __init__(self, in_channels, maps, reduction="on", without="none"):
+    def __init__(self, in_channels, maps, reduction=True, without="none"):
         super().__init__()
+        check_choice((True, False), reduction=reduction)
+        check_choice(("none", *BRANCHES), without=without)
         n1x1, n3x3_reduce, n3x3, n5x5_reduce, n5x5, pool_proj = maps
         branches = {
             "1x1": Convolution(in_channels, n1x1, 1),
@@ -86,7 +102,7 @@ class Inception(nn.Module):
                 Convolution(in_channels, pool_proj, 1),
             ),
         }
-        if reduction == "off":
+        if not reduction:
             branches["3x3"] = Convolution(in_channels, n3x3, 3, padding=1)
             branches["5x5"] = Convolution(in_channels, n5x5, 5, padding=2)
         out_channels = dict(zip(BRANCHES, (n1x1, n3x3, n5x5, pool_proj)))
@@ -99,7 +115,7 @@ class Inception(nn.Module):
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A small classifier of the maps half way up: [B, in_channels, side, side] to scores (5)."""
+    """A small classifier halfway up the network: [B, in_channels, side, side] to scores (5)."""
 
     def __init__(self, in_channels, num_classes, side, width):
         super().__init__()
@@ -119,11 +135,11 @@ class AuxiliaryClassifier(nn.Module):
 class GoogLeNet(nn.Module):
     """GoogLeNet as published (5, Table 1, Figure 3).
 
-    width: the share of the paper's maps and units in each layer but the last. image_size: the side
-    of the images. aux, lrn, dropout, reduction, without: ablations; the first choice of each is the
-    paper's. Input: float images [B, in_channels, image_size, image_size]. Output: scores
-    [B, num_classes], larger is better; in training (scores, aux_4a, aux_4d), or (scores,) with
-    aux="off".
+    width: the fraction of the paper's feature maps and units in each layer but the last.
+    image_size: the side of the images. aux, lrn, dropout, reduction, without: ablations; the
+    defaults are the paper's. Input: float images [B, in_channels, image_size, image_size]. Output:
+    scores [B, num_classes], larger is better; in training (scores, aux_4a, aux_4d), or (scores,)
+    with aux=False.
     """
 
     def __init__(
@@ -132,13 +148,18 @@ class GoogLeNet(nn.Module):
         num_classes=1000,
         image_size=224,
         width=1.0,
-        aux="on",  # or "off": no auxiliary classifiers
-        lrn="on",  # or "off"
+        aux=True,  # or False: no auxiliary classifiers
+        lrn=True,  # or False
         dropout=0.4,  # or 0; the auxiliary classifiers keep their 0.7
-        reduction="on",  # or "off": 3x3 and 5x5 read all maps (Figure 2a, but for its pooling)
+        reduction=True,  # or False: 3x3 and 5x5 read all maps (Figure 2a, but for its pooling)
         without="none",  # or the branch that all blocks lack
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_number(int, 1, image_size=image_size)
+        check_number(float, 0.032, width=width)  # with less, a layer would be empty
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice((True, False), aux=aux, lrn=lrn)
         self.aux = aux
         self.lrn = lrn
         self.dropout = dropout
@@ -156,7 +177,7 @@ class GoogLeNet(nn.Module):
             block = Inception(channels, [round(width * full) for full in row], reduction, without)
             self.add_module(f"inception_{name}", block)
             channels = block.out_channels
-            if name in ("4a", "4d") and aux == "on":
+            if name in ("4a", "4d") and aux:
                 head = AuxiliaryClassifier(channels, num_classes, side, width)
                 self.add_module(f"aux_{name}", head)
         self.linear = nn.Linear(channels, num_classes)
@@ -171,14 +192,14 @@ class GoogLeNet(nn.Module):
                 layer.bias.zero_()
 
     def normalize(self, x):
-        return local_response_norm(x) if self.lrn == "on" else x
+        return local_response_norm(x) if self.lrn else x
 
     def pool(self, x):
-        """Maxima of 3x3, two pixels apart: [B, C, H, W] to [B, C, H/2, W/2]."""
+        """3x3 max pooling with a stride of 2: [B, C, H, W] to [B, C, H/2, W/2]."""
         return F.max_pool2d(x, min(3, x.shape[-1]), stride=2, ceil_mode=True)
 
     def forward(self, x, heads=None):  # [B, 3, 224, 224]
-        """heads: whether to ask the auxiliary classifiers too; by default, in training alone."""
+        """heads: whether to run the auxiliary classifiers too; by default, only in training."""
         x = self.normalize(self.pool(self.conv1(x)))  # [B, 64, 112, 112], then [B, 64, 56, 56]
         x = self.pool(self.normalize(self.conv2(x)))  # [B, 192, 56, 56], then [B, 192, 28, 28]
         x = self.inception_3a(x)  # [B, 256, 28, 28]
@@ -190,11 +211,11 @@ class GoogLeNet(nn.Module):
         x = self.pool(self.inception_4e(x))  # [B, 832, 14, 14], then [B, 832, 7, 7]
         x = self.inception_5a(x)  # [B, 832, 7, 7]
         x = self.inception_5b(x)  # [B, 1024, 7, 7]
-        x = x.mean((2, 3))  # [B, 1024]
+        x = x.mean((2, 3))  # [B, 1024], by global average pooling
         scores = self.linear(F.dropout(x, self.dropout, self.training))  # [B, 1000]
         if not (self.training if heads is None else heads):
             return scores
-        if self.aux == "off":
+        if not self.aux:
             return (scores,)
         return scores, self.aux_4a(at_4a), self.aux_4d(at_4d)
 
@@ -218,7 +239,7 @@ HEADS = {"aux_4a": 3_188_840, "aux_4d": 3_190_888}  # they follow from the sizes
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     with torch.device("meta"):
         net = GoogLeNet()
@@ -228,4 +249,4 @@ if __name__ == "__main__":
         if counted != parameters:
             raise SystemExit(f"{name} is not the paper's")
     print(f"with both: {sum(p.numel() for p in net.parameters()):,}; without:\n")
-    raise SystemExit(not layer_table(GoogLeNet(aux="off"), (3, 224, 224), PAPER))
+    raise SystemExit(not layer_table(GoogLeNet(aux=False), (3, 224, 224), PAPER))

@@ -2,7 +2,7 @@
 
     python train.py                      the laptop recipe, on the Fashion-MNIST that ships
     python train.py --data cifar10       the same on small photographs, which are downloaded
-    python train.py --aux off            what if? see the ablations below
+    python train.py --no-aux             what if? --help lists such ablations
     python train.py --recipe paper --data <folder with ImageNet>
                                          the training of 2014, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
@@ -11,63 +11,82 @@ Results go to checkpoints/GoogLeNet/. The same command goes on with a run that w
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness.data import random_flip
-from harness.run import Run, command_line
-from model import BRANCHES, GoogLeNet
+from harness import images
+from harness.classification import evaluate, finish
+from harness.errors import program
+from harness.run import Run
+from harness.schedule import one_cycle
+from harness.settings import command_line
+from harness.values import Count, Fraction, Positive, Share
+from harness.vision import (
+    center_crop,
+    crop,
+    principal_components,
+    random_flip,
+    resize,
+    shift_colors,
+)
+from model import GoogLeNet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(images.Settings):
+    side: Count  # pixels that the shorter side of an image is brought to
+    area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
+    scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
+    image_size: Count  # pixels of a patch, which is what the network sees
+    width: Positive  # share of the paper's feature maps and units
+    averaging: Share  # decay of the average of the weights, in a step
+    aux: bool = True  # auxiliary classifiers
+    lrn: bool = True  # local response normalization
+    dropout: Fraction = 0.4  # share of the units that are dropped in training
+    reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
+    without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
+
 
 RECIPES = {
-    "laptop": {
-        "data": "fashion-mnist",
-        "epochs": 15,
-        "batch_size": 128,
-        "lr": 2e-2,
-        "side": 64,  # of an image
-        "area": (0.9, 1.0),  # the share of it that a patch covers in training
-        "image_size": 64,  # of what the network sees of it
-        "width": 0.25,
-        "averaging": 0.995,  # the decay of the average of the weights, in a step
-    },
-    "paper": {
-        "data": None,
-        "epochs": 90,  # this, the batch, the rate and the weight decay are ours: it gives none
-        "batch_size": 128,
-        "lr": 1e-2,
-        "side": 352,
-        "area": (0.08, 1.0),
-        "image_size": 224,
-        "width": 1.0,
-        "averaging": 0.9999,  # ours, too
-    },
+    "laptop": Recipe(
+        data="fashion-mnist",
+        epochs=15,
+        batch_size=128,
+        lr=2e-2,
+        side=64,
+        area=(0.9, 1.0),
+        scales=(64,),
+        image_size=64,
+        width=0.25,
+        averaging=0.995,
+    ),
+    "paper": Recipe(
+        data=None,
+        epochs=90,  # this, the batch, the rate and the weight decay are ours: it gives none
+        batch_size=128,
+        lr=1e-2,
+        side=352,
+        area=(0.08, 1.0),
+        scales=(256, 288, 320, 352),
+        image_size=224,
+        width=1.0,
+        averaging=0.9999,  # ours, too
+    ),
 }
-SCALES = (256, 288, 320, 352)  # that the shorter side is brought to at test (7)
 AT_ONCE = 250  # crops that the network is given together at test
-ABLATIONS = {
-    "aux": ("on", "off"),
-    "lrn": ("on", "off"),
-    "dropout": (0.4, 0.0),
-    "reduction": ("on", "off"),
-    "without": ("none", *BRANCHES),
-}
-
-
-def resize(images, side):
-    """Images [B, C, H, W] with the shorter of H and W brought to `side`."""
-    sides = [round(side / min(images.shape[2:]) * length) for length in images.shape[2:]]
-    return F.interpolate(images, size=sides, mode="bilinear")
 
 
 def prepare(images, side, mean):
-    """Raw values [B, C, H, W] less the mean colour [C], the shorter side now `side` (5)."""
+    """Raw values [B, C, H, W] less the mean color [C], the shorter side now `side` (5)."""
     return resize(images.float(), side) - mean[:, None, None]
 
 
-def patches(images, area, size):
+def random_patches(images, area, size):
     """Random parts of images [B, C, H, H], brought to [B, C, size, size] (6).
 
     Each covers a share of its image between the two of `area`, all equally likely. Its aspect
@@ -86,36 +105,9 @@ def patches(images, area, size):
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def principal_components(covariance):
-    """The eigenvectors of the colours' covariance [C, C], as columns, times eigenvalues.
-
-    The eigenvalues are those of colours from 0 to 1, as in AlexNet, which the shift is taken from.
-    """
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance / 255**2)
-    return 255 * eigenvectors * eigenvalues
-
-
-def shift_colors(images, components):
-    """Add to all pixels of an image the same sum of components, times draws from N(0, 0.1^2)."""
-    alphas = 0.1 * torch.randn(len(images), len(components), device=images.device)
-    return images + (alphas @ components.T)[:, :, None, None]
-
-
 def augment(images, area, size, components):
-    """Random patches (6), mirrored or not, with their colours shifted as in AlexNet."""
-    return shift_colors(random_flip(patches(images, area, size)), components)
-
-
-def crop(images, top, left, size):
-    """The same window of all images, [B, C, size, size]."""
-    return images[:, :, top : top + size, left : left + size]
-
-
-def center_crop(model, images, size, scale):
-    """Scores [B, classes] of the middle of each image, whose shorter side is `scale` before."""
-    images = resize(images, scale)
-    top, left = ((length - size) // 2 for length in images.shape[2:])
-    return model(crop(images, top, left, size))
+    """Random patches (6), mirrored or not, with their colors shifted as in AlexNet."""
+    return shift_colors(random_flip(random_patches(images, area, size)), components)
 
 
 def squares(images):
@@ -149,60 +141,60 @@ def head(model, images, number):
     return model(images, heads=True)[number]
 
 
-def main():
-    options = command_line(__doc__, RECIPES, **ABLATIONS)
-    side, area, size, width = options.side, options.area, options.image_size, options.width
-    run = Run("GoogLeNet", options)
-    mean, covariance = run.colors(side)
+def fit(recipe):
+    """Train and test one network; the Run."""
+    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    data = images.load(recipe, side, whole=recipe.name == "paper")
+    run = Run("GoogLeNet", recipe, **data.identity)
+    mean, covariance = data.colors()
     mean, components = mean.to(run.device), principal_components(covariance).to(run.device)
-    train, validation, test = run.data(
+    train, validation, test = data.loaders(
+        run.device,
         partial(prepare, side=side, mean=mean),
-        partial(augment, area=area, size=size, components=components),
-        side,
-        whole=options.recipe == "paper",
+        partial(augment, area=recipe.area, size=size, components=components),
     )
-    model = run.place(GoogLeNet(run.channels, len(run.classes), size, width, **run.ablations))
+    ablations = recipe.aux, recipe.lrn, recipe.dropout, recipe.reduction, recipe.without
+    model = run.place(GoogLeNet(data.channels, len(data.classes), size, width, *ablations))
     # Polyak's averaging (6). Over what, the paper does not say: here mostly over the last
     # 1 / (1 - decay) steps, and not over more than a tenth of the training.
-    decay = max(0, min(options.averaging, 1 - 10 / (options.epochs * len(train))))
+    decay = max(0, min(recipe.averaging, 1 - 10 / (recipe.epochs * len(train))))
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
     criterion = F.cross_entropy
     one_view = views = None  # the image as it is
-    if options.recipe == "paper":
-        one_view = partial(center_crop, size=size, scale=SCALES[0])
-        views = partial(many_crops, size=size, scales=SCALES)
-    heads = {}
-    if options.aux == "on" and options.recipe == "laptop":  # two more looks at the images
-        heads = {"aux_4a": partial(head, number=1), "aux_4d": partial(head, number=2)}
+    if recipe.name == "paper":
+        one_view = partial(center_crop, size=size, scale=scales[0])
+        views = partial(many_crops, size=size, scales=scales)
 
-    optimizer = torch.optim.SGD(model.parameters(), options.lr, momentum=0.9, weight_decay=2e-4)
-    if options.recipe == "laptop":
-        # Of today, not of 2014: a rate that rises and falls, since so short a training needs it.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            options.lr,
-            total_steps=max(6, options.epochs * len(train)),  # at 5, it divides by zero
-            pct_start=0.2,
-            cycle_momentum=False,
-        )
-    else:
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=2e-4)
+    if recipe.name == "paper":
         # Four percent less every eight epochs (6).
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 8 * len(train), 0.96)
+    else:
+        # Of today, not of 2014: fifteen epochs are too few for so slow a decay.
+        schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, averaged=averaged, optimizer=optimizer, schedule=schedule):
         model.train()
-        for images, labels in run.batches(train):
-            scores, *others = model(images)
+        for inputs, labels in run.batches(train):
+            scores, *others = model(inputs)
             loss = criterion(scores, labels)
             optimizer.zero_grad()
             (loss + 0.3 * sum(criterion(other, labels) for other in others)).backward()  # (5)
             optimizer.step()
             schedule.step()
             averaged.update_parameters(model)
-            run.log(loss, scores, labels)
-        run.validate(averaged.module, validation, criterion, one_view, heads)
-    run.finish(averaged.module, test, views)
+            run.log(loss=loss, accuracy=scores.argmax(1) == labels)
+        metrics = evaluate(averaged.module, validation, criterion, one_view)
+        if recipe.aux and recipe.name == "laptop":  # two more looks at the images
+            for number, name in enumerate(("aux_4a", "aux_4d"), start=1):
+                look = evaluate(
+                    averaged.module, validation, criterion, partial(head, number=number)
+                )
+                metrics[f"accuracy_{name}"] = look["accuracy"]
+        run.validate(averaged.module, metrics)
+    finish(run, averaged.module, data, test, criterion, views)
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: fit(command_line(__doc__, RECIPES)))

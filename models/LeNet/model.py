@@ -4,8 +4,8 @@ Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to 
 Recognition", Proceedings of the IEEE 86(11), 1998. Section numbers below are the paper's.
 
 The idea: a feature that is useful in one place of an image is useful everywhere. So the same small
-filter is applied at every position (a convolution), its map is made coarser (subsampling), and
-this is repeated, with all of it, from the pixels to the class, learned by gradient descent.
+filter is applied at every position (a convolution), its feature map is made coarser (subsampling),
+and this is repeated; all of it, from the pixels to the class, is learned by gradient descent.
 
     paper                            | here                        | why
     ---------------------------------|-----------------------------|------------------------------
@@ -20,7 +20,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# Table I: the maps of S2 that each map of C3 sees. No two see the same, which breaks the symmetry.
+
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
+# Table I: which feature maps of S2 each one of C3 sees. All differ, which breaks the symmetry.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
@@ -64,7 +79,7 @@ def squash(a):
 
 
 class Subsampling(nn.Module):
-    """Sum of each 2x2 block, times one trainable coefficient a map, plus one bias a map (II.B)."""
+    """The sum of each 2x2 block, times a coefficient, plus a bias, both trained per map (II.B)."""
 
     def __init__(self, maps):
         super().__init__()
@@ -77,7 +92,7 @@ class Subsampling(nn.Module):
 
 
 class TableConvolution(nn.Module):
-    """A 5x5 convolution whose map i sees only the input maps in table[i] (II.B, Table I)."""
+    """A 5x5 convolution whose feature map i sees only the inputs in table[i] (II.B, Table I)."""
 
     def __init__(self, in_channels, table):
         super().__init__()
@@ -120,7 +135,7 @@ class LeNet5(nn.Module):
     """LeNet-5 as published (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
-    activation, pooling, output, c3: ablations; the first choice of each is the paper's.
+    activation, pooling, output, c3: ablations; the defaults are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
 
@@ -131,9 +146,14 @@ class LeNet5(nn.Module):
         activation="squash",  # or "tanh", "relu"
         pooling="subsampling",  # or "average", "max"
         output="rbf",  # or "softmax": a trained linear layer
-        c3="table",  # or "full": every map sees all
+        c3="table",  # or "full": every feature map sees all
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_choice(ACTIVATIONS, activation=activation)
+        check_choice(POOLINGS, pooling=pooling)
+        check_choice(("rbf", "softmax"), output=output)
+        check_choice(("table", "full"), c3=c3)
         codes = digit_codes() if num_classes == 10 else random_codes(num_classes)
         self.activation = ACTIVATIONS[activation]
         self.C1 = nn.Conv2d(in_channels, 6, 5)
@@ -193,7 +213,7 @@ def connections(model):
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     lenet = LeNet5()
     raise SystemExit(not layer_table(lenet, (1, 32, 32), PAPER, connections=connections(lenet)))

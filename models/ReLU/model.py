@@ -26,7 +26,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-# Table I: the maps of S2 that each map of C3 sees. No two see the same, which breaks the symmetry.
+
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
+# Table I: which feature maps of S2 each one of C3 sees. All differ, which breaks the symmetry.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),
@@ -92,7 +107,7 @@ relu = ReLU.apply
 
 
 class Subsampling(nn.Module):
-    """Sum of each 2x2 block, times one trainable coefficient a map, plus one bias a map (II.B)."""
+    """The sum of each 2x2 block, times a coefficient, plus a bias, both trained per map (II.B)."""
 
     def __init__(self, maps):
         super().__init__()
@@ -105,7 +120,7 @@ class Subsampling(nn.Module):
 
 
 class TableConvolution(nn.Module):
-    """A 5x5 convolution whose map i sees only the input maps in table[i] (II.B, Table I)."""
+    """A 5x5 convolution whose feature map i sees only the inputs in table[i] (II.B, Table I)."""
 
     def __init__(self, in_channels, table):
         super().__init__()
@@ -141,8 +156,8 @@ ACTIVATIONS = {
     "squash": squash,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
-    "leaky": F.leaky_relu,  # a hundredth of a negative sum (Maas, Hannun, Ng, 2013)
-    "gelu": F.gelu,  # a times the share of a normal distribution below a (Hendrycks, Gimpel, 2016)
+    "leaky": F.leaky_relu,  # slope 0.01 for negative sums (Maas, Hannun, Ng, 2013)
+    "gelu": F.gelu,  # a times P(x < a), x standard normal (Hendrycks, Gimpel, 2016)
 }
 POOLINGS = {
     "subsampling": Subsampling,
@@ -156,7 +171,7 @@ class LeNet5(nn.Module):
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
     activation: a key of ACTIVATIONS; "squash" is the paper's.
-    pooling, output, c3: ablations; the first choice of each is the paper's.
+    pooling, output, c3: ablations; the defaults are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
 
@@ -167,9 +182,14 @@ class LeNet5(nn.Module):
         activation="relu",
         pooling="subsampling",  # or "average", "max"
         output="rbf",  # or "softmax": a trained linear layer
-        c3="table",  # or "full": every map sees all
+        c3="table",  # or "full": every feature map sees all
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_choice(ACTIVATIONS, activation=activation)
+        check_choice(POOLINGS, pooling=pooling)
+        check_choice(("rbf", "softmax"), output=output)
+        check_choice(("table", "full"), c3=c3)
         codes = digit_codes() if num_classes == 10 else random_codes(num_classes)
         self.activation = ACTIVATIONS[activation]
         self.C1 = nn.Conv2d(in_channels, 6, 5)
@@ -210,13 +230,18 @@ class ConvNet(nn.Module):
     """Three convolutions and a linear layer, for Figure 1 of the AlexNet paper.
 
     The paper says no more of its network than that it has four layers.
-    width: multiplies the number of maps. activation: a key of ACTIVATIONS. start: the weights'
-    standard deviation, "fixed" at 0.01 as in AlexNet, or "scaled" to 1 / sqrt(fan-in).
+    width: multiplies the number of feature maps. activation: a key of ACTIVATIONS. start: the
+    standard deviation of the weights, "fixed" at 0.01 as in AlexNet, or "scaled" to
+    1 / sqrt(fan-in).
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes].
     """
 
     def __init__(self, in_channels=3, num_classes=10, width=1.0, activation="relu", start="fixed"):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_number(float, 0.016, width=width)  # with less, a layer would be empty
+        check_choice(ACTIVATIONS, activation=activation)
+        check_choice(("fixed", "scaled"), start=start)
         small, large = round(32 * width), round(64 * width)
         self.activation = ACTIVATIONS[activation]
         self.conv1 = nn.Conv2d(in_channels, small, 5, padding=2)
@@ -245,6 +270,8 @@ class CNN(nn.Module):
 
     def __init__(self, num_classes=10, classifier="relu"):
         super().__init__()
+        check_number(int, 1, num_classes=num_classes)
+        check_choice(("relu", "softmax"), classifier=classifier)
         self.classifier = classifier
         self.conv1 = nn.Conv2d(1, 32, 3)
         self.conv2 = nn.Conv2d(32, 32, 3)
@@ -271,6 +298,8 @@ class FFNN(nn.Module):
 
     def __init__(self, num_classes=10, classifier="relu"):
         super().__init__()
+        check_number(int, 1, num_classes=num_classes)
+        check_choice(("relu", "softmax"), classifier=classifier)
         self.classifier = classifier
         self.fc1 = nn.Linear(256, 512)
         self.fc2 = nn.Linear(512, 512)
@@ -287,7 +316,7 @@ class FFNN(nn.Module):
 
 
 def glorot(model):
-    """The start that Keras gives a layer: uniform weights after Glorot and Bengio, biases 0."""
+    """The initialization of Keras: uniform weights by Glorot and Bengio (2010), biases 0."""
     for layer in model.children():
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -320,7 +349,7 @@ FFNN_PAPER = {"total": {"parameters": 662_026}}  # Table 2
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     lenet = LeNet5()
     met = [layer_table(lenet, (1, 32, 32), PAPER, connections=connections(lenet))]

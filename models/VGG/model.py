@@ -11,8 +11,8 @@ Three of them see as much as one of 7x7, with little more than half the weights 
     random weights of variance  | Glorot's initialization;    | the paper found later that it works
     0.01, first four and full   | the former is init="0.1",   | without a network A trained before
     layers from a trained A     | and --start-from            | (3.1)
-    full size                   | width and image_size, for   | it trains on a laptop; pools larger
-                                | the laptop recipe           | than their map shrink to it
+    full size                   | width and image_size, for   | it trains on a laptop; windows that
+                                | the laptop recipe           | exceed a feature map shrink to it
 
 `python model.py` prints the layers beside the paper's figures.
 """
@@ -22,14 +22,28 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
+
+
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
-    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta, as in AlexNet.
+    """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (AlexNet, 3.3).
 
     a: [B, maps, H, W]. PyTorch's own function divides alpha by n, which the paper does not.
     """
     i = torch.arange(a.shape[1], device=a.device)
     near = (i[:, None] - i).abs() <= n // 2
-    # A sum over neighbouring maps is a 1x1 convolution; as that, it takes a third of the time.
+    # As a 1x1 convolution, the sum over neighboring feature maps takes a third of the time.
     sums = F.conv2d(a.square(), near.to(a.dtype)[:, :, None, None])
     return a * (k + alpha * sums) ** -beta
 
@@ -43,15 +57,15 @@ CONFIGURATIONS = {  # Table 1: the sides of the kernels in each of the five bloc
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
 }
 MAPS = (64, 128, 256, 512, 512)  # of every convolution in a block
-INITIALIZATIONS = ("glorot", "0.1", "0.01")  # or the deviation of a normal distribution
+INITIALIZATIONS = ("glorot", "0.1", "0.01")  # or the standard deviation of a normal distribution
 
 
 class VGG(nn.Module):
     """VGG as published (2.1, Table 1).
 
-    config: one of CONFIGURATIONS. width: the share of the paper's maps and units in each layer but
-    the last. image_size: the side of the images that it is trained on. dropout, init: ablations;
-    init is "glorot" or the deviation of the weights at full width.
+    config: one of CONFIGURATIONS. width: the fraction of the paper's feature maps and units in each
+    layer but the last. image_size: the side of the images that it is trained on. dropout, init:
+    ablations; init is "glorot" or the standard deviation of the weights at full width.
     Input: float images [B, in_channels, image_size, image_size]. Output: scores [B, num_classes],
     larger is better.
     """
@@ -67,6 +81,12 @@ class VGG(nn.Module):
         init="glorot",  # or "0.1", as printed, or "0.01", as in AlexNet
     ):
         super().__init__()
+        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
+        check_number(int, 1, image_size=image_size)
+        check_number(float, 0.008, width=width)  # with less, a layer would be empty
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice(CONFIGURATIONS, config=config)
+        check_choice(INITIALIZATIONS, init=init)
         self.config = config
         self.dropout = dropout
         self.blocks = []  # the names of the convolutions, conv1_1 to conv5_3
@@ -92,12 +112,12 @@ class VGG(nn.Module):
             if init == "glorot":
                 nn.init.xavier_uniform_(layer.weight)
             else:
-                # Sums over fewer maps spread less: conv1_2 to conv5_3 get that of full width so.
+                # Sums over fewer inputs vary less: in conv1_2 to conv5_3, this makes up for it.
                 layer.weight.normal_(0, float(init) / width**0.5)
             layer.bias.zero_()
 
     def features(self, x):  # [B, 3, 224, 224]
-        """The maps after five blocks of convolutions and a maximum: [B, 512, H/32, W/32] (2.1)."""
+        """Five blocks of convolutions and 2x2 max pooling: to [B, 512, H/32, W/32] (2.1)."""
         for block in self.blocks:
             for name in block:
                 x = torch.relu(getattr(self, name)(x))
@@ -114,10 +134,10 @@ class VGG(nn.Module):
         return self.fc8(x)  # [B, 1000]
 
     def dense(self, x):
-        """Scores at all places of larger images: [B, 3, 384, 512] to [B, 1000, 6, 10] (3.2).
+        """Scores at all positions of larger images: [B, 3, 384, 512] to [B, 1000, 6, 10] (3.2).
 
-        The fully connected layers become convolutions, fc6 with a kernel as large as the maps that
-        it was trained on, [4096, 512, 7, 7], fc7 and fc8 with kernels of 1x1. No dropout.
+        The fully connected layers become convolutions, fc6 with a kernel as large as the feature
+        maps that it was trained on, [4096, 512, 7, 7], fc7 and fc8 with kernels of 1x1. No dropout.
         """
         x = self.features(x)  # [B, 512, 12, 16]
         kernels = self.fc6.weight.view(len(self.fc6.weight), -1, self.side, self.side)
@@ -150,7 +170,7 @@ MILLIONS = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}  # T
 
 
 if __name__ == "__main__":
-    from harness.plots import layer_table
+    from harness.table import layer_table
 
     for config in CONFIGURATIONS:
         with torch.device("meta"):

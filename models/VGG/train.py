@@ -3,7 +3,7 @@
     python train.py                      the laptop recipe, on the Fashion-MNIST that ships
     python train.py --data cifar10       the same on small photographs, which are downloaded
     python train.py --config D           sixteen layers instead of eleven
-    python train.py --init 0.01          what if? see the ablations below
+    python train.py --init 0.01          what if? --help lists such ablations
     python train.py --config D --init 0.01 --start-from checkpoints/VGG/laptop-seed0
                                          with layers of the network A that the first line trained
     python train.py --recipe paper --data <folder with ImageNet>
@@ -14,45 +14,62 @@ Results go to checkpoints/VGG/. The same command goes on with a run that was sto
 """
 
 import math
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-from harness.data import random_flip
-from harness.run import Run, command_line
-from model import CONFIGURATIONS, INITIALIZATIONS, VGG
+from harness import images
+from harness.classification import evaluate, finish
+from harness.errors import program
+from harness.run import Run
+from harness.schedule import one_cycle
+from harness.settings import command_line
+from harness.start import Start
+from harness.values import Count, Folder, Fraction, Positive
+from harness.vision import principal_components, random_flip, shift_colors
+from model import VGG
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(images.Settings):
+    side: Count  # pixels that the shorter side of an image is brought to
+    scales: tuple[Count, ...]  # sides S: in training any from the first to the last, at test all
+    image_size: Count  # pixels of a crop, which is what the network sees
+    width: Positive  # share of the paper's feature maps and units
+    config: Literal["A", "A-LRN", "B", "C", "D", "E"]  # column of Table 1
+    dropout: Fraction = 0.5  # share of the units that are dropped in training
+    init: Literal["glorot", "0.1", "0.01"] = "glorot"  # or the weights' standard deviation
+    start_from: Folder | None = None  # begin with layers of this finished run
+
 
 RECIPES = {
-    "laptop": {
-        "data": "fashion-mnist",
-        "epochs": 25,
-        "batch_size": 128,
-        "lr": 3e-2,
-        "side": 32,  # of an image
-        "scales": (32, 36),  # that it is enlarged to in training, before a crop
-        "image_size": 32,  # of what the network sees of it
-        "width": 0.25,
-        "config": "A",  # in 8 epochs D gains 0.3 points, in 1.7 times the time
-    },
-    "paper": {
-        "data": None,
-        "epochs": 74,
-        "batch_size": 256,
-        "lr": 1e-2,
-        "side": 512,
-        "scales": (256, 384, 512),  # in training, any from the first to the last; at test, all
-        "image_size": 224,
-        "width": 1.0,
-        "config": "D",
-    },
+    "laptop": Recipe(
+        data="fashion-mnist",
+        epochs=25,
+        batch_size=128,
+        lr=3e-2,
+        side=32,
+        scales=(32, 36),
+        image_size=32,
+        width=0.25,
+        config="A",  # in 8 epochs D gains 0.3 points, in 1.7 times the time
+    ),
+    "paper": Recipe(
+        data=None,
+        epochs=74,
+        batch_size=256,
+        lr=1e-2,
+        side=512,
+        scales=(256, 384, 512),
+        image_size=224,
+        width=1.0,
+        config="D",
+    ),
 }
-PATIENCE = 5  # epochs without a better validation accuracy that are put up with; not in the paper
-ABLATIONS = {
-    "config": tuple(CONFIGURATIONS),
-    "dropout": (0.5, 0.0),
-    "init": INITIALIZATIONS,
-}
+PATIENCE = 5  # epochs to wait for a better validation accuracy; not in the paper
 # What a deeper network takes from a trained A, with --start-from: the first four convolutions and
 # the fully connected layers (3.1).
 CARRIED_OVER = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -65,23 +82,8 @@ def resize(images, side):
 
 
 def prepare(images, side, mean):
-    """Raw values [B, C, H, W] less the mean colour [C], the shorter side now `side` (2.1)."""
+    """Raw values [B, C, H, W] less the mean color [C], the shorter side now `side` (2.1)."""
     return resize(images.float(), side) - mean[:, None, None]
-
-
-def principal_components(covariance):
-    """The eigenvectors of the colours' covariance [C, C], as columns, times eigenvalues (3.1).
-
-    The eigenvalues are those of colours from 0 to 1, as in AlexNet, which the shift is taken from.
-    """
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance / 255**2)
-    return 255 * eigenvectors * eigenvalues
-
-
-def shift_colors(images, components):
-    """Add to all pixels of an image the same sum of components, times draws from N(0, 0.1^2)."""
-    alphas = 0.1 * torch.randn(len(images), len(components), device=images.device)
-    return images + (alphas @ components.T)[:, :, None, None]
 
 
 def scale_jitter(images, scales, size):
@@ -101,7 +103,7 @@ def scale_jitter(images, scales, size):
 
 
 def augment(images, size, scales, components):
-    """Random crops at random scales, mirrored or not, with their colours shifted (3.1)."""
+    """Random crops at random scales, mirrored or not, with their colors shifted (3.1)."""
     return shift_colors(random_flip(scale_jitter(images, scales, size)), components)
 
 
@@ -117,62 +119,57 @@ def multi_scale(model, images, scales):
     return total - math.log(len(scores))
 
 
-def main():
-    options = command_line(
-        __doc__, RECIPES, start_from="begin with layers of this finished run", **ABLATIONS
-    )
-    side, scales, size = options.side, options.scales, options.image_size
-    run = Run("VGG", options)
-    mean, covariance = run.colors(side)
+def fit(recipe):
+    """Train and test one network; the Run."""
+    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    data = images.load(recipe, side, whole=recipe.name == "paper")
+    start = Start(recipe.start_from)
+    run = Run("VGG", recipe, **data.identity, **start.identity)
+    mean, covariance = data.colors()
     mean, components = mean.to(run.device), principal_components(covariance).to(run.device)
-    train, validation, test = run.data(
+    train, validation, test = data.loaders(
+        run.device,
         partial(prepare, side=side, mean=mean),
         partial(augment, size=size, scales=scales, components=components),
-        side,
-        whole=options.recipe == "paper",
     )
-    model = VGG(run.channels, len(run.classes), size, options.width, **run.ablations)
-    if options.start_from:
-        run.carry_over(model, CARRIED_OVER)
+    ablations = recipe.config, recipe.dropout, recipe.init
+    model = VGG(data.channels, len(data.classes), size, width, *ablations)
+    start.carry_over(model, CARRIED_OVER)
     model = run.place(model)
     criterion = F.cross_entropy
     one_view = views = None  # the image as it is
-    if options.recipe == "paper":
+    if recipe.name == "paper":
         one_view = partial(multi_scale, scales=scales[1:2])  # the middle one, as in Table 3
         views = partial(multi_scale, scales=scales)
 
-    optimizer = torch.optim.SGD(model.parameters(), options.lr, momentum=0.9, weight_decay=5e-4)
-    if options.recipe == "laptop":
-        # Of today, not of 2014: a rate that rises and falls, since there is no time for plateaus.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            options.lr,
-            total_steps=max(6, options.epochs * len(train)),  # at 5, it divides by zero
-            pct_start=0.2,
-            cycle_momentum=False,
-        )
-    else:
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=5e-4)
+    if recipe.name == "paper":
         # Divided by ten where the validation accuracy stops rising, three times (3.1).
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, "max", 0.1, PATIENCE, threshold=0, min_lr=options.lr / 1000
+            optimizer, "max", 0.1, PATIENCE, threshold=0, min_lr=recipe.lr / 1000
         )
+    else:
+        # Of today, not of 2014: twenty-five epochs are too few to wait for plateaus.
+        schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, optimizer=optimizer, schedule=schedule):
         model.train()
-        for images, labels in run.batches(train):
-            scores = model(images)
+        for inputs, labels in run.batches(train):
+            scores = model(inputs)
             loss = criterion(scores, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if options.recipe == "laptop":
+            if recipe.name != "paper":
                 schedule.step()
-            run.log(loss, scores, labels)
-        accuracy = run.validate(model, validation, criterion, one_view)
-        if options.recipe == "paper":
-            schedule.step(accuracy)
-    run.finish(model, test, views)
+            run.log(loss=loss, accuracy=scores.argmax(1) == labels)
+        metrics = evaluate(model, validation, criterion, one_view)
+        run.validate(model, metrics)
+        if recipe.name == "paper":
+            schedule.step(metrics["accuracy"])
+    finish(run, model, data, test, criterion, views)
+    return run
 
 
 if __name__ == "__main__":
-    main()
+    program(lambda: fit(command_line(__doc__, RECIPES)))

@@ -19,10 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from train import RECIPES, center_crop, prepare, principal_components, shift_colors
 
-from harness import data
-from harness.data import random_crop
-from harness.plots import draw_finished, finished, mean_curve, save
-from harness.run import ROOT
+from harness import ROOT
+from harness.checkpoint import finished
+from harness.folder import decode
+from harness.images import Data, load
+from harness.plots import draw_finished, mean_curve, save
+from harness.vision import random_crop
 from model import AlexNet, local_response_norm
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -99,12 +101,13 @@ def architecture():
 
 def augmentation():
     """A photograph, some of its crops and mirrored crops, and some shifts of its colours."""
-    image = data.decode(get_sample_data("grace_hopper.jpg", asfileobj=False), 256)[None]
+    photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    image = torch.from_numpy(decode(photograph, 256))[None]
     torch.manual_seed(2)
     crops = random_crop(image.repeat(5, 1, 1, 1), 224)
     crops[3:] = crops[3:].flip(3)
-    _, covariance = data.colors((image, torch.zeros(1)))
-    components = principal_components(covariance)
+    alone = Data(("",), 3, (image, torch.zeros(1)), None, None, RECIPES["paper"])
+    components = principal_components(alone.colors()[1])
     shifted = shift_colors(image.repeat(5, 1, 1, 1).float(), components)
     strong = shift_colors(image.repeat(5, 1, 1, 1).float(), 10 * components)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
@@ -129,8 +132,8 @@ def augmentation():
 
 def fashion():
     """(the Data of Fashion-MNIST, its mean)."""
-    loaded = data.load("fashion-mnist", ROOT / "data")
-    return loaded, data.colors(loaded.train)[0]
+    loaded = load(RECIPES["laptop"])
+    return loaded, loaded.colors()[0]
 
 
 @torch.no_grad()
@@ -151,13 +154,8 @@ def start():
     """How much the output of each layer differs from image to image before any training."""
     loaded, mean = fashion()
     laptop = RECIPES["laptop"]
-    width = laptop["width"]
-    small = {
-        "image_size": laptop["image_size"],
-        "width": width,
-        "in_channels": 1,
-        "num_classes": 10,
-    }
+    size, width = laptop.image_size, laptop.width
+    small = {"image_size": size, "width": width, "in_channels": 1, "num_classes": 10}
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     axes = figure.subplots()
     for knobs, std, divisor, style, name in (
@@ -181,7 +179,7 @@ def start():
 def trained(run):
     """AlexNet with the weights of a run of the laptop recipe."""
     recipe = RECIPES["laptop"]
-    net = AlexNet(1, 10, recipe["image_size"], recipe["width"])
+    net = AlexNet(1, 10, recipe.image_size, recipe.width)
     net.load_state_dict(finished(run)["weights"])
     return net.eval()
 
@@ -204,11 +202,11 @@ def filters_of_two_groups():
 def normalization():
     """What local response normalization does to the maps of conv1, for one test image."""
     net, (loaded, mean) = trained(LAPTOP), fashion()
-    side = RECIPES["laptop"]["side"]
+    side = RECIPES["laptop"].side
     seen = []
     net.conv1.register_forward_hook(lambda layer, inputs, output: seen.append(output))
     images = loaded.test[0][:1]
-    center_crop(net, prepare(images, side, mean), RECIPES["laptop"]["image_size"])
+    center_crop(net, prepare(images, side, mean), RECIPES["laptop"].image_size)
     before = torch.relu(seen[0])
     after = local_response_norm(before)
     divisor = (before / after.clamp(min=1e-9)).where(before > 0, torch.nan)
@@ -236,7 +234,7 @@ def normalization():
 
 ABLATIONS = {
     "as published": "",
-    "no normalization": "-lrn-off",
+    "no normalization": "-no-lrn",
     "separate pooling": "-pooling-separate",
     "tanh": "-activation-tanh",
     "one group": "-groups-1",

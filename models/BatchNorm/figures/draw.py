@@ -1,7 +1,7 @@
 """Draw the pictures of summary.md that train.py does not draw.
 
-    python train.py --experiment figure1 && python train.py --experiment figure1 --lr 1
-    python train.py --experiment figure2, and the same with --seed 1 and --seed 2
+    python experiments.py figure1 && python experiments.py figure1 --lr 1
+    python experiments.py figure2, and the same with --seed 1 and --seed 2
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/BatchNorm) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -18,8 +18,8 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments import NETWORKS, TIMES
+from harness import ROOT
 from harness.plots import draw_finished, read_points, save
-from harness.run import ROOT
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "BatchNorm"

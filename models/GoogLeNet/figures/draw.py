@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from train import RECIPES, prepare
 
-from harness import data
-from harness.plots import draw_finished, finished, mean_curve, save
-from harness.run import ROOT
+from harness import ROOT
+from harness.checkpoint import finished
+from harness.images import load
+from harness.plots import draw_finished, mean_curve, save
 from model import BRANCHES, INCEPTION, GoogLeNet
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -164,14 +165,14 @@ def costs():
 
 def fashion():
     """(the Data of Fashion-MNIST, its mean)."""
-    loaded = data.load("fashion-mnist", ROOT / "data")
-    return loaded, data.colors(loaded.train)[0]
+    loaded = load(RECIPES["laptop"])
+    return loaded, loaded.colors()[0]
 
 
 def narrow(**knobs):
     """The network of the laptop recipe."""
     recipe = RECIPES["laptop"]
-    return GoogLeNet(1, 10, recipe["image_size"], recipe["width"], **knobs)
+    return GoogLeNet(1, 10, recipe.image_size, recipe.width, **knobs)
 
 
 REACH = {"1x1": 27, "3x3": 43, "5x5": 59, "pool": 43}  # pixels that a position of 3a depends on
@@ -182,7 +183,7 @@ def branches():
     """Of two maps of each branch of 3a, the windows of test images that excite them most."""
     net, (loaded, mean) = narrow().eval(), fashion()
     net.load_state_dict(finished(LAPTOP[0])["weights"])
-    side, count, shown = RECIPES["laptop"]["image_size"], 2000, 6
+    side, count, shown = RECIPES["laptop"].image_size, 2000, 6
     images = prepare(loaded.test[0][:count], side, mean)
     responses = {}
     for name, branch in net.inception_3a.branches.items():
@@ -271,9 +272,9 @@ def gradients():
     loaded, mean = fashion()
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     full, laptop, training = figure.subplots(1, 3)
-    learned = finished(short("-aux-off"))["weights"]
+    learned = finished(short("-no-aux"))["weights"]
     cases = [("full size, before training", full, lambda: GoogLeNet(1), 224, 8)]
-    cases.append(("laptop recipe", laptop, narrow, RECIPES["laptop"]["image_size"], 128))
+    cases.append(("laptop recipe", laptop, narrow, RECIPES["laptop"].image_size, 128))
     for title, axes, make, side, count in cases:
         images, labels = (part[:count] for part in loaded.train)
         images = prepare(images, side, mean)
@@ -282,7 +283,7 @@ def gradients():
             norms = gradient_norms(make(), images, labels, weight)
             axes.semilogy(*zip(*norms.items()), "o-", color=color, label=name, markersize=4)
         if make is narrow:
-            net = narrow(aux="off")
+            net = narrow(aux=False)
             net.load_state_dict(learned)
             norms = gradient_norms(net, images, labels, 0)
             text = f"without, after {EPOCHS} epochs"
@@ -291,7 +292,7 @@ def gradients():
         axes.tick_params(axis="x", rotation=90, labelsize=7)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
-    for flags, name, color in (("", "with heads", "tab:orange"), ("-aux-off", "without", "black")):
+    for flags, name, color in (("", "with heads", "tab:orange"), ("-no-aux", "without", "black")):
         for seed, style in ((0, "-"), (1, "--")):
             losses = mean_curve([short(flags, seed)], "train_loss")
             label = f"{name}, seed {seed}"
@@ -312,7 +313,7 @@ def main():
             costs: [],
             branches: LAPTOP[:1],
             heads: LAPTOP,
-            gradients: [short(flags, seed) for flags in ("", "-aux-off") for seed in (0, 1)],
+            gradients: [short(flags, seed) for flags in ("", "-no-aux") for seed in (0, 1)],
         }
     )
 

@@ -16,11 +16,12 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import prepare
+from train import RECIPES, prepare
 
-from harness import data
-from harness.plots import draw_finished, finished, mean_curve, save
-from harness.run import ROOT
+from harness import ROOT
+from harness.checkpoint import finished
+from harness.images import load
+from harness.plots import draw_finished, mean_curve, save
 from model import C3_TABLE, LeNet5, digit_codes
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -96,7 +97,7 @@ def trained():
 @torch.no_grad()
 def maps():
     """One test image on its way through the trained network, layer by layer."""
-    loaded, net = data.load("fashion-mnist", ROOT / "data"), trained()
+    loaded, net = load(RECIPES["laptop"]), trained()
     images, labels = loaded.test
     x, rows = prepare(images[:1]), []
     for stage in ("C1", "S2", "C3", "S4"):

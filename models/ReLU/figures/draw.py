@@ -1,8 +1,8 @@
 """Draw the pictures of summary.md that train.py does not draw.
 
     python train.py && python train.py --seed 1 && python train.py --seed 2
-    python train.py --experiment activation && python train.py --experiment scaled
-    python train.py --experiment dead
+    python experiments.py activation && python experiments.py scaled
+    python experiments.py dead
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/ReLU) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -19,11 +19,13 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import COMPARED, SUCCESSORS, prepare, slope
+from train import RECIPES, prepare
 
-from harness import data
-from harness.plots import draw_finished, finished, read_points, save
-from harness.run import ROOT
+from experiments import COMPARED, SUCCESSORS, slope
+from harness import ROOT
+from harness.checkpoint import finished
+from harness.images import load
+from harness.plots import draw_finished, read_points, save
 from model import ACTIVATIONS, LeNet5
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -124,7 +126,7 @@ def silent_share(net, images):
 
 def silent_lenet():
     """The silent units of LeNet-5 with ReLU, before and after the default run, three seeds."""
-    loaded = data.load("fashion-mnist", ROOT / "data")
+    loaded = load(RECIPES["laptop"])
     images = prepare(loaded.validation[0])
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()

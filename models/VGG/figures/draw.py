@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from train import CARRIED_OVER, RECIPES, prepare, scale_jitter
 
-from harness import data
-from harness.plots import draw_finished, finished, mean_curve, save
-from harness.run import ROOT
+from harness import ROOT
+from harness.checkpoint import finished
+from harness.folder import decode
+from harness.images import load
+from harness.plots import draw_finished, mean_curve, save
 from model import CONFIGURATIONS, MAPS, VGG
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -107,7 +109,8 @@ def receptive_fields():
 
 def scales():
     """The same photograph at the smallest and largest side, and what a crop sees of it."""
-    image = data.decode(get_sample_data("grace_hopper.jpg", asfileobj=False), 512)[None]
+    photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
+    image = torch.from_numpy(decode(photograph, 512))[None]
     figure = Figure(figsize=(10, 3.1), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.25, 2))
     for axes, side in zip(left.subplots(1, 2, width_ratios=(256, 512)), (256, 512)):
@@ -118,7 +121,7 @@ def scales():
         axes.set_title(f"$S$ = {side}, and 224", fontsize=9)
         axes.axis("off")
     torch.manual_seed(3)
-    crops = scale_jitter(image.float().repeat(8, 1, 1, 1), RECIPES["paper"]["scales"], 224)
+    crops = scale_jitter(image.float().repeat(8, 1, 1, 1), RECIPES["paper"].scales, 224)
     right.suptitle("eight crops of 224×224 at random scales", fontsize=9)
     for axes, crop in zip(right.subplots(2, 4).flat, crops):
         axes.imshow(crop.byte().permute(1, 2, 0).numpy())
@@ -128,15 +131,15 @@ def scales():
 
 def fashion():
     """(the Data of Fashion-MNIST, its mean)."""
-    loaded = data.load("fashion-mnist", ROOT / "data")
-    return loaded, data.colors(loaded.train)[0]
+    loaded = load(RECIPES["laptop"])
+    return loaded, loaded.colors()[0]
 
 
 def narrow(channels=1, **knobs):
     """The network of the laptop recipe."""
     recipe = RECIPES["laptop"]
-    knobs = {"config": recipe["config"], **knobs}
-    return VGG(channels, 10, recipe["image_size"], recipe["width"], **knobs)
+    knobs = {"config": recipe.config, **knobs}
+    return VGG(channels, 10, recipe.image_size, recipe.width, **knobs)
 
 
 @torch.no_grad()
@@ -144,7 +147,7 @@ def scan():
     """Forty test images as one large image, and what one dense pass says of each place."""
     net, (loaded, mean) = narrow().eval(), fashion()
     net.load_state_dict(finished(LAPTOP)["weights"])
-    rows, columns, side = 4, 10, RECIPES["laptop"]["image_size"]
+    rows, columns, side = 4, 10, RECIPES["laptop"].image_size
     tiles = prepare(loaded.test[0][: rows * columns], side, mean)
     whole = tiles.view(rows, columns, side, side).transpose(1, 2)
     whole = whole.reshape(1, 1, rows * side, columns * side)
@@ -191,7 +194,7 @@ STARTED_D = RUNS / f"laptop-epochs-{EPOCHS}-config-D-init-0.01-start-from-{A.nam
 def start():
     """Gradients by layer, at full size and narrow, and the loss of real runs by epoch."""
     loaded, mean = fashion()
-    size = RECIPES["laptop"]["image_size"]
+    size = RECIPES["laptop"].image_size
     torch.manual_seed(0)
     started = narrow(config="D", init="0.01")
     carried = finished(A)["weights"]
@@ -252,7 +255,7 @@ def ladder():
     theirs, ours = figure.subplots(1, 2)
     depth = {config: sum(map(len, CONFIGURATIONS[config])) + 3 for config in TABLE_3}
     errors = {
-        config: [100 - 100 * finished(run)["result"]["test_accuracy"] for run in rung(config)]
+        config: [100 - 100 * finished(run)["result"]["metrics"]["accuracy"] for run in rung(config)]
         for config in TABLE_3
     }
     means = {config: sum(values) / len(values) for config, values in errors.items()}

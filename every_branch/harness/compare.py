@@ -1,0 +1,101 @@
+"""Several runs in one process: variants of some settings, seeds, their mean and spread.
+
+A comparison is a function of settings in a branch's experiments.py:
+
+    EXPERIMENTS = {"figure1": (figure1, RECIPES), ...}
+
+    if __name__ == "__main__":
+        program(lambda: experiment(__doc__, EXPERIMENTS))
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+
+from harness import ROOT, files
+from harness.errors import Diverged, Refusal, reason, warn
+from harness.meter import clock
+from harness.settings import command_line
+
+
+def experiment(description, experiments, argv=None):
+    """Run the experiment that the command line names, with its own settings.
+
+    experiments: {name: (function of Settings, {recipe: Settings})}.
+    """
+    name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(description)
+        return
+    if name not in experiments:
+        raise Refusal(f"{name}: the experiments are {', '.join(experiments)} (--help tells more)")
+    function, recipes = experiments[name]
+    chosen = command_line(function.__doc__, recipes, argv, f"experiments.py {name}")
+    function(dataclasses.replace(chosen, name=f"{chosen.name}-experiment-{name}"))
+
+
+def varied(variants):
+    """The settings in which some runs, or Settings, differ from one another, in order."""
+    identities = [variant.identity() for variant in variants]
+    return [key for key in identities[0] if len({str(one[key]) for one in identities}) > 1]
+
+
+def in_turn(title, variants):
+    """Yield each of a list of Settings, with a line that says which it is, and what is left."""
+    times, keys = [], varied(variants) if variants else []
+    for done, variant in enumerate(variants):
+        words = ", ".join(f"{key} {getattr(variant, key)}" for key in keys)
+        trained = [seconds for seconds in times if seconds > 2]  # the others were finished before
+        left = sum(trained) / max(len(trained), 1) * (len(variants) - done)
+        about = f", about {clock(left)} min left" if trained else ""
+        print(f"\n{title}, {done + 1} of {len(variants)}: {words}{about}", flush=True)
+        began = time.perf_counter()
+        yield variant
+        times.append(time.perf_counter() - began)
+
+
+def unless_diverged(function, *arguments):
+    """What a function returns, or None, with a line that says so, if its training diverges."""
+    try:
+        return function(*arguments)
+    except Diverged as error:
+        print(f"Left out: {error}", flush=True)
+        return None
+
+
+def compare(name, settings, runs, panels, quantity, level=None):
+    """Write points.csv, every epoch of several runs, and curves.png, by plots.comparison().
+
+    Both go to a folder of their own, which is named for the settings of the comparison.
+    """
+    from harness import plots  # matplotlib takes a second to import: not before it is needed
+
+    keys = varied([settings, *(run.settings for run in runs)])
+    rows = [
+        {key: getattr(run.settings, key) for key in keys} | row
+        for run in runs
+        for row in run.history
+    ]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    rows = [{key: row.get(key, "") for key in columns} for row in rows]
+    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}, {settings.title()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_csv(folder / "points.csv", rows)
+    except OSError as error:  # it can be made again: the runs are finished, each in its folder
+        warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
+    curves = {"curves.png": lambda path: plots.comparison(path, panels, quantity, level, title)}
+    plots.draw(folder, curves)
+    print(f"Every point is in {folder / 'points.csv'}, the curves in curves.png there")
+
+
+def mean_and_spread(values):
+    """Mean and standard deviation of some shares, in percent."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0
+    return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f}"
+
+
+def percent(curves):
+    """Lists of shares as lists of percents."""
+    return [[100 * value for value in curve] for curve in curves]

@@ -1,0 +1,160 @@
+"""Settings: what a run is made from, as one dataclass, and the command line made from it.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Recipe(Settings):
+        width: Positive  # share of the paper's channels
+        lrn: bool = True  # local response normalization
+
+    RECIPES = {"laptop": Recipe(data="fashion-mnist", epochs=30, ...), "paper": Recipe(...)}
+    recipe = command_line(__doc__, RECIPES)
+
+Every field is a flag (--width 0.5, --no-lrn), its comment the help, its type what is checked. The
+values are those of the recipe that --recipe names, where no flag says otherwise. None: not set.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from harness.errors import Refusal
+from harness.values import Count, Positive, Seed, expected, fits, inner, parse, parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of any run; a branch adds its own. Refusal if a value is not of its type."""
+
+    data: str | None  # data set, by its name or its folder
+    epochs: Count  # passes over the training data
+    batch_size: Count  # examples a step
+    lr: Positive  # learning rate, the highest one of the schedule
+    limit: Count | None = None  # train on the first N examples only
+    seed: Seed = 0  # of every random draw
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
+    fresh: bool = False  # start over, and drop what the same run left behind
+    dry_run: bool = False  # one batch of everything, and nothing written
+
+    name: str = ""  # of the recipe
+    defaults: "Settings | None" = dataclasses.field(default=None, repr=False, compare=False)
+
+    # How a run goes, but not what comes of it: no part of its identity.
+    ASIDE: ClassVar = ("device", "fresh", "dry_run", "workers")
+    # The metric of the validation data that chooses the weights, and whether more of it is better;
+    # None: the last weights are kept.
+    chooses: ClassVar[str | None] = "loss"
+    higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self):
+        for field in flags(type(self)):
+            value = getattr(self, field.name)
+            if not fits(field.type, value):
+                raise Refusal(f"{flag(field.name)} {value}: it should be {expected(field.type)}")
+
+    def but(self, **values):
+        """The same settings with other values; a run's folder is named for what differs."""
+        return dataclasses.replace(self, **values, defaults=self.defaults or self)
+
+    def identity(self):
+        """{setting: value} of all that decides what a run computes."""
+        names = [field.name for field in flags(type(self)) if field.name not in self.ASIDE]
+        return {"recipe": self.name} | {name: getattr(self, name) for name in names}
+
+    def title(self):
+        """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
+        words = [self.name]
+        for name, value in self.identity().items():
+            if name in ("recipe", "seed") or value == getattr(self.defaults or self, name):
+                continue
+            words.append(flag(name, value).removeprefix("--"))
+            if not isinstance(value, bool):
+                words += map(short, value if isinstance(value, tuple) else [value])
+        return "-".join([*words, f"seed{self.seed}"])
+
+
+def flags(kind):
+    """The fields of a class of settings that are flags."""
+    return [f for f in dataclasses.fields(kind) if f.name not in ("name", "defaults")]
+
+
+def flag(name, value=None):
+    """--batch-size; --no-lrn where the value is False."""
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+
+
+def short(value):
+    """A value in the name of a folder: of a path the last part, and a sum of all of it."""
+    path = Path(str(value))
+    if path.is_absolute():
+        return f"{path.name}-{hashlib.sha256(str(value).encode()).hexdigest()[:6]}"
+    return path.name
+
+
+# The command line
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Refusal(f"{message} (--help lists what there is)")
+
+
+def comments(kind):
+    """{field: the comment on its line} of a class of settings and those it is derived from."""
+    found = {}
+    for part in reversed(kind.__mro__[:-1]):
+        with contextlib.suppress(OSError, TypeError):  # a class without a file, as in a notebook
+            found |= re.findall(r"^    (\w+):[^#\n]*# (.+)$", inspect.getsource(part), re.M)
+    return found
+
+
+def defaults_of(name, recipes):
+    """What --help says of the values that the recipes have."""
+    values = {key: str(getattr(recipe, name)) for key, recipe in recipes.items()}
+    if len({*values.values()}) == 1:
+        return f"default: {next(iter(values.values()))}".replace("None", "not set")
+    return "default: " + ", ".join(f"{value} ({key})" for key, value in values.items())
+
+
+def command_line(description, recipes, argv=None, prog=None):
+    """The settings that the command line asks for.
+
+    description: for --help, the docstring of the program. recipes: {name: Settings}, the default
+    first, all of one class. Refusal for what does not fit.
+    """
+    parser = Parser(
+        prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    default = next(iter(recipes))
+    kind = type(recipes[default])
+    parser.add_argument("--recipe", choices=recipes, default=default, help=f"default: {default}")
+    about = comments(kind)
+    for field in flags(kind):
+        text = f"{about.get(field.name, '')}; {defaults_of(field.name, recipes)}"
+        how = {"help": text.replace("%", "%%")}
+        origin, of = parts(inner(field.type))
+        if inner(field.type) is bool:
+            aside = field.name in kind.ASIDE
+            how["action"] = "store_true" if aside else argparse.BooleanOptionalAction
+        elif origin is Literal:
+            how["metavar"] = "{" + ",".join(map(str, of)) + "}"
+        elif origin is tuple:
+            how["nargs"] = "+"
+        parser.add_argument(flag(field.name), default=None, **how)
+    given = vars(parser.parse_args(argv))
+    name = given.pop("recipe")
+    values = {
+        field.name: given[field.name]
+        if isinstance(given[field.name], bool)
+        else parse(field.type, given[field.name])
+        for field in flags(kind)
+        if given[field.name] is not None
+    }
+    return dataclasses.replace(recipes[name], name=name).but(**values)

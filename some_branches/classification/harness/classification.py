@@ -1,0 +1,70 @@
+"""Classification: the metrics of a model on a data set, and how a run ends."""
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from harness.errors import reason, warn
+
+
+@torch.inference_mode()
+def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
+    """(mean loss, up to five classes with the best scores [N, 5], true classes [N]).
+
+    scores_of(model, images): the scores [B, classes], where they are not simply model(images).
+    """
+    training = model.training
+    model.eval()
+    loss, predicted, true = 0.0, [], []
+    with tqdm(total=len(loader.dataset), desc="evaluating", leave=False, disable=None) as bar:
+        for images, labels in loader:
+            scores = scores_of(model, images) if scores_of else model(images)
+            loss += criterion(scores, labels) * len(labels)
+            ranked = scores.sort(dim=1, descending=True, stable=True).indices
+            predicted.append(ranked[:, :5])
+            true.append(labels)
+            bar.update(len(labels))
+    model.train(training)
+    predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
+    return float(loss) / len(true), predicted, true
+
+
+def metrics(loss, predicted, true):
+    """{"loss": ..., "accuracy": ...} of what predict() returns; with five ranks, "top5" as well."""
+    right = predicted == true[:, None]
+    found = {"loss": loss, "accuracy": right[:, 0].sum().item() / len(true)}
+    return found | ({"top5": right.any(1).sum().item() / len(true)} if right.shape[1] > 4 else {})
+
+
+def evaluate(model, loader, criterion=F.cross_entropy, scores_of=None):
+    """{"loss": ..., "accuracy": ...} of a model in evaluation mode on all images of a loader."""
+    loss, predicted, true = predict(model, loader, criterion, scores_of)
+    return metrics(loss, predicted[:, :1], true)
+
+
+def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, pictures=True):
+    """Test the chosen weights of a run, once; write its result and weights, then its pictures.
+
+    data: has the classes and says which split the loader is of. The result, None of a dry run.
+    """
+    seen = []
+
+    def test():
+        seen.append(predict(model, loader, criterion, scores_of))
+        loss, predicted, true = seen[0]
+        return metrics(loss, predicted if len(data.classes) > 10 else predicted[:, :1], true)
+
+    result = run.finish(model, test, data.last_split, classes=data.classes)
+    if result and seen and pictures:
+        draw(run, model, data, loader, seen[0][1][:, 0], seen[0][2])
+    return result
+
+
+def draw(run, model, data, loader, predicted, true):
+    """Draw what a finished run shows. Nothing is lost if that fails: it is a warning."""
+    try:
+        from harness import pictures  # matplotlib takes a second to import, and may be broken
+
+        pictures.draw(run, model, data, loader, predicted, true)
+    except Exception as error:
+        warn(f"no pictures: {reason(error)}")

@@ -1,0 +1,200 @@
+"""Folders of images: what is in them, and batches of it, decoded by worker processes."""
+
+import hashlib
+import os
+import sys
+from collections import Counter, defaultdict
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from tqdm import tqdm
+
+from harness.errors import Refusal, reason
+
+SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"
+FEW = 10  # classes, or kinds of files, that a line of the report spells out
+BROKEN = 10  # unreadable files that a split may have
+FORMATS = Image.registered_extensions()  # {extension: format}; this fills Image.OPEN, too
+FOREIGN = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # what Pillow alone cannot decode
+READABLE = {end for end, name in FORMATS.items() if name in {*Image.OPEN, "MPO"} - FOREIGN}
+
+
+def find(folder, limit=None):
+    """The images in a folder: (class names, {split: [(path, number of the class), ...]}).
+
+    They are in train/<class>/, val/<class>/ and perhaps test/<class>/; train.X1 is a part of train.
+    Without such folders, each folder is a class, and a tenth of the images is for validation.
+    A split's files are in one random order, the same everywhere, and train's end at `limit`.
+    Prints what it found and left out. Refusal if a split is missing, or has a class train lacks.
+    """
+    root, left_out = Path(folder).as_posix(), defaultdict(Counter)
+    paths = sorted(walk(root, left_out))
+    named = any(map(split_of, paths))
+    found = {split: [] for split in SPLITS.values()}
+    for path in paths:
+        hashed = int(hashlib.sha256(os.fsencode(path)).hexdigest(), 16)  # a new file moves no other
+        placed = path if named else f"{'train' if hashed % 10 else 'val'}/{path}"
+        split, inside = split_of(placed), placed.split("/")[1:]
+        if not named and len(inside) > 2 and path.lower().startswith(tuple(SPLITS)):
+            raise Refusal(f"{root}/{inside[0]} looks like a split: name it train, val or test")
+        if split and len(inside) > 1:
+            found[split].append((f"{root}/{path}", inside[0]))
+        else:
+            left_out["in no class of a split"][f"in {os.path.dirname(path) or root}"] += 1
+    for why, kinds in sorted(left_out.items()):
+        print(f"left out: {spell(kinds)}: {why}")
+    if missing := [split for split in ("train", "validation") if not found[split]]:
+        raise Refusal(f"{root} has no images for {missing[0]}; it should have {LAYOUT}")
+    if not named:
+        print("no train/ and val/: each folder is a class, a tenth of the images for validation")
+    numbers = {name: n for n, name in enumerate(sorted({name for _, name in found["train"]}))}
+    splits = {split: files for split, files in found.items() if files}
+    for split, files in splits.items():
+        counts = Counter(name for _, name in files)
+        if unknown := counts.keys() - numbers.keys():
+            raise Refusal(f"{root}: {split} has a class that train lacks: {min(unknown)}")
+        parts = sorted({path.split("/")[0] for path in paths if split_of(path) == split})
+        print(f"{split} images: {len(files)} in {', '.join(parts) or root}: {spell(counts)}")
+        if lacking := numbers.keys() - counts.keys():
+            print(f"{split} has no images of: {', '.join(sorted(lacking))}")
+        order = torch.randperm(len(files), generator=torch.Generator().manual_seed(0)).tolist()
+        order = order[: limit if split == "train" else None]
+        splits[split] = [(files[i][0], numbers[files[i][1]]) for i in order]
+    if len(numbers) == 1:
+        print("only one class: every prediction is right")
+    return tuple(numbers), splits
+
+
+def split_of(path):
+    """The split that the first folder of a path is, or is a part of; None if it is neither."""
+    folder, inside, _ = path.partition("/")
+    return SPLITS.get(folder.split(".")[0].lower()) if inside else None
+
+
+def walk(root, left_out, home=""):
+    """Yield the path, relative to `root`, of each image in `home`, and count what is none."""
+    try:
+        entries = list(os.scandir(f"{root}/{home}"))
+    except OSError as error:
+        left_out[reason(error)]["folder(s)"] += 1
+        return
+    for entry in entries:
+        kind = os.path.splitext(entry.name)[1].lower() or "without extension"
+        # A link to a class is followed, but none below that: it may lead in circles.
+        linked = entry.is_symlink() and home.count("/") < 2 and os.path.isdir(entry)
+        if entry.name.startswith("."):
+            left_out["hidden"][kind] += 1
+        elif linked or entry.is_dir(follow_symlinks=False):
+            yield from walk(root, left_out, f"{home}{entry.name}/")
+        elif not (entry.is_file(follow_symlinks=False) or os.path.isfile(entry)):
+            left_out["no regular file"][kind] += 1
+        elif kind not in READABLE:
+            left_out["no image format that Pillow reads here"][kind] += 1
+        else:
+            yield home + entry.name
+
+
+def spell(counts):
+    """A Counter in words; if it counts many things, its smallest and its largest count."""
+    ranked = [f"{count} {name}" for name, count in counts.most_common()]
+    many = f"from {ranked[-1]} to {ranked[0]}, {len(ranked)} in all"
+    return many if len(ranked) > FEW else ", ".join(ranked)
+
+
+def digest(splits):
+    """What files these splits consist of, in 12 hexadecimal digits."""
+    return hashlib.sha256(repr(splits).encode()).hexdigest()[:12]
+
+
+class Images(Dataset):
+    """The images of a split: (uint8 array [3, H, W], class, path); of a broken file, no array."""
+
+    def __init__(self, files, size, whole=False):
+        self.files, self.size, self.whole, self.broken = files, size, whole, set()
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        path, label = self.files[index]
+        try:
+            return decode(path, self.size, self.whole), label, path
+        except Exception:  # Pillow raises nearly anything on a broken file
+            return None, label, path
+
+
+def decode(path, size, whole=False):
+    """An image file (first frame, on white) as a uint8 array [3, size, size]; whole: [3, H, W]."""
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * size, 2 * size))  # a large JPEG gets a fraction of its pixels
+        if image.mode == "F":
+            raise ValueError("no one knows which floating-point values are black and white")
+        if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
+            image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        sides = [size * side // min(image.size) for side in image.size]
+        image = image.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
+    pixels = np.array(image).transpose(2, 0, 1)
+    top, left = (round((side - size) / 2) for side in pixels.shape[1:])
+    return pixels if whole else pixels[:, top : top + size, left : left + size]
+
+
+def default_workers():
+    """The processor cores that this process may use, at most 16."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
+    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 16)
+
+
+class FolderLoader(DataLoader):
+    """Batches of (transform(images), labels) on `device`, decoded by `workers` processes.
+
+    A broken file is named once, and the next image takes its place. The last batch may be smaller,
+    down to `smallest`. Refusal if more than BROKEN are broken, no batch is left, or a worker dies.
+    """
+
+    def __init__(self, images, batch_size, transform, shuffle, device, workers, smallest=1):
+        self.transform, self.device, self.smallest = transform, device, smallest
+        super().__init__(
+            images,
+            batch_size,
+            sampler=RandomSampler(images) if shuffle else None,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=list,  # of arrays, which pass through a pipe: tensors need shared memory
+            generator=torch.Generator(),  # so that starting workers draws nothing from the global
+        )
+
+    def __len__(self):  # if no file is broken
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest >= self.smallest)
+
+    def __iter__(self):
+        samples, empty = self.samples(), True
+        while len(batch := list(islice(samples, self.batch_size))) >= self.smallest:
+            images, labels = zip(*batch)
+            images = torch.from_numpy(np.stack(images)).to(self.device)
+            yield self.transform(images), torch.tensor(labels, device=self.device)
+            empty = False
+        if empty:
+            raise Refusal(f"{len(self.dataset)} files: no batch of {self.smallest} can be read")
+
+    def samples(self):
+        """Yield (array, label) of each image that can be read."""
+        try:
+            for image, label, path in chain.from_iterable(super().__iter__()):
+                if image is not None:
+                    yield image, label
+                elif path not in self.dataset.broken:
+                    self.dataset.broken.add(path)
+                    tqdm.write(f"{path} is no image that can be read: left out", file=sys.stderr)
+                    if len(self.dataset.broken) > BROKEN:
+                        raise Refusal(f"more than {BROKEN} broken images: is the data set whole?")
+        except (RuntimeError, OSError) as error:
+            raise Refusal(f"reading images failed ({reason(error)}): try --workers 0") from None

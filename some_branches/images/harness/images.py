@@ -1,0 +1,178 @@
+"""Image data sets: the Fashion-MNIST that ships, torchvision's, and folders of images.
+
+The first two fit in memory, so a data set is one uint8 tensor of images and one of labels, and a
+batch is cut out of them and transformed as a whole: one call for 128 images, not 128 calls. The
+images of a folder are decoded by worker processes (folder.py), which bring them to one size; from
+there on they take the same way.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+)
+
+from harness import ROOT, settings
+from harness.errors import Refusal
+from harness.folder import FolderLoader, Images, default_workers, digest, find
+from harness.sets import NAMES, by_name
+from harness.values import Natural, Rule, folder
+
+VALIDATION = 5_000  # images, the last of the official training set: the same on every branch
+COLORED = 2_000  # images of a folder that its mean color is taken from
+AT_ONCE = 250  # images that are evaluated together, or more where a batch has more
+
+DataSet = Annotated[
+    str,
+    Rule(
+        f"one of {', '.join(NAMES)}, or a folder of images",
+        lambda value: value in NAMES or (ROOT / value).is_dir(),
+        lambda text: text if text in NAMES else folder(text),
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(settings.Settings):
+    """The settings of a run that classifies images: the validation accuracy chooses."""
+
+    data: DataSet | None  # fashion-mnist, mnist, cifar10, or a folder of images
+    workers: Natural = default_workers()  # processes that decode a folder's images; 0: this one
+
+    chooses: ClassVar[str | None] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+
+
+@dataclass
+class Data:
+    """A data set. A split is (uint8 images [N, C, H, W], int64 labels [N]), or Images of a folder.
+
+    test is None where there are no images to test on but those of the validation.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+    train: "tuple[torch.Tensor, torch.Tensor] | Images"
+    validation: "tuple[torch.Tensor, torch.Tensor] | Images"
+    test: "tuple[torch.Tensor, torch.Tensor] | Images | None"
+    settings: Settings
+
+    def __len__(self):
+        """How many training images there are."""
+        return len(self.train) if isinstance(self.train, Images) else len(self.train[0])
+
+    @property
+    def last_split(self):
+        """What the third of the loaders is of: validation images where there are no others."""
+        return "validation" if self.test is None else "test"
+
+    @property
+    def identity(self):
+        """What tells runs on this data from others: for a folder, which files it consists of."""
+        if not isinstance(self.train, Images):
+            return {}
+        return {
+            "files": digest(
+                [part and part.files for part in (self.train, self.validation, self.test)]
+            )
+        }
+
+    def colors(self):
+        """Mean [C] and covariance [C, C] of the training pixels' colors, from 0 to 255.
+
+        Of a folder, the first COLORED images are looked at; they are in random order.
+        """
+        split = self.train
+        if isinstance(split, Images):
+            split = first(split, COLORED)
+        count, total, products = 0, 0.0, 0.0
+        for images, _ in self.loader(split, 100, torch.Tensor.double):
+            pixels = images.transpose(0, 1).flatten(1)
+            count += pixels.shape[1]
+            total += pixels.sum(1)
+            products += pixels @ pixels.T
+        mean = total / count
+        return mean.float(), (products / count - mean.outer(mean)).float()
+
+    def loaders(self, device, prepare, augment=None, smallest=1):
+        """Three loaders of (images, labels) on a device: training, validation and test.
+
+        prepare: uint8 images [B, C, H, W] to the network's float input; augment: what training
+        images go through after that. smallest: the least images that a training batch may have.
+        Where there are no test images, the third loader is the second.
+        """
+
+        def augmented(images):
+            return augment(prepare(images)) if augment else prepare(images)
+
+        size = self.settings.batch_size
+        if min(size, len(self) % size or size) < smallest:
+            raise Refusal(
+                f"a batch would be fewer than {smallest} images, which have no variance: choose "
+                "another --batch-size or --limit"
+            )
+        train = self.loader(self.train, size, augmented, True, device, smallest)
+        validation, test = (
+            self.loader(split, max(size, AT_ONCE), prepare, False, device) if split else None
+            for split in (self.validation, self.test)
+        )
+        return train, validation, test or validation
+
+    def loader(self, split, batch_size, transform, shuffle=False, device="cpu", smallest=1):
+        """Batches of (transform(images), labels) of a split."""
+        if isinstance(split, Images):
+            at_once = 1 if split.whole else batch_size
+            workers = self.settings.workers
+            return FolderLoader(split, at_once, transform, shuffle, device, workers, smallest)
+        dataset = TensorDataset(*(part.to(device) for part in split))
+        order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
+        return DataLoader(
+            dataset,
+            sampler=BatchSampler(order, batch_size, drop_last=False),
+            batch_size=None,  # a whole batch is asked for at a time, by one indexing operation
+            collate_fn=lambda batch: (transform(batch[0]), batch[1]),
+        )
+
+
+def load(settings, side=224, whole=False):
+    """The Data that --data names, of --limit training images; of a dry run, a batch of each split.
+
+    side: of the square that a folder's images are brought to. whole: only its training images are
+    cut to a square; of the others the shorter side is brought to it, and they come one at a time.
+    """
+    name, limit = settings.data, settings.limit
+    if name is None:
+        raise Refusal(f"--recipe {settings.name} needs --data <folder of images>, or a data set")
+    if name in NAMES:
+        classes, train, test = by_name(name)
+        cut = len(train[0]) - VALIDATION
+        splits = {
+            "train": tuple(part[: min(limit or cut, cut)] for part in train),
+            "validation": tuple(part[cut:] for part in train),
+            "test": test,
+        }
+        channels = train[0].shape[1]
+    else:
+        classes, files = find(ROOT / name, limit)
+        splits = {split: Images(files[split], side, whole and split != "train") for split in files}
+        channels = 3
+    if settings.dry_run:
+        splits = {name: first(split, settings.batch_size) for name, split in splits.items()}
+    return Data(
+        classes, channels, splits["train"], splits["validation"], splits.get("test"), settings
+    )
+
+
+def first(split, count):
+    """The first images of a split."""
+    if isinstance(split, Images):
+        part = Images(split.files[:count], split.size, split.whole)
+        part.broken = split.broken  # so that a file is reported once
+        return part
+    return tuple(part[:count] for part in split)
