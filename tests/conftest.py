@@ -1,15 +1,19 @@
 """What the tests share: every branch laid out as a learner would get it, and a way to run it."""
 
+import contextlib
 import importlib
+import io
 import os
+import runpy
+import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +22,10 @@ sys.path.insert(0, str(ROOT))
 import branches  # noqa: E402
 
 MODELS = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
+NAMES = [model["name"] for model in MODELS]
+TOY = "Toy"
+
+torch.set_num_threads(1)  # small networks on all cores wait for whatever else the machine does
 
 
 def run_python(*words, cwd=None, **kwargs):
@@ -33,6 +41,68 @@ def run_python(*words, cwd=None, **kwargs):
     )
 
 
+class Branch:
+    """A branch in a folder: its modules as attributes (train, model, run, ...), and its commands.
+
+    Starting Python with torch takes seconds, so all of it happens in this process. Each branch has
+    modules of its own, harness included, under names that the others have, too.
+    """
+
+    def __init__(self, home):
+        self.home, self.name, self.modules = home, home.name, {}
+        self.own = {path.stem for path in home.glob("*.py")}
+
+    @contextlib.contextmanager
+    def imported(self):
+        """Meanwhile, `import harness` and `import model` mean this branch's."""
+        outside = {name: module for name, module in sys.modules.items() if self.is_ours(name)}
+        for name in outside:
+            del sys.modules[name]
+        sys.modules.update(self.modules)
+        sys.path.insert(0, str(self.home))
+        try:
+            yield
+        finally:
+            sys.path.remove(str(self.home))
+            self.modules = {n: module for n, module in sys.modules.items() if self.is_ours(n)}
+            for name in self.modules:
+                del sys.modules[name]
+            sys.modules.update(outside)
+
+    def is_ours(self, name):
+        return name.split(".")[0] in {"harness", *self.own}
+
+    def __getattr__(self, name):
+        with self.imported():
+            return importlib.import_module(name if name in self.own else f"harness.{name}")
+
+    def __call__(self, script, *words):
+        """Run a script as a command: its exit code, and what it writes to stdout and stderr."""
+        out, err = io.StringIO(), io.StringIO()
+        argv, sys.argv, code = sys.argv, [script, *map(str, words)], 0
+        try:
+            with self.imported(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                runpy.run_path(str(self.home / script), run_name="__main__")
+        except SystemExit as stopped:
+            code = stopped.code or 0
+        finally:
+            sys.argv = argv
+        return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+    def runs(self):
+        """{name of its folder: what weights.pt holds} of the finished runs."""
+        return {
+            path.parent.name: torch.load(path, weights_only=True)
+            for path in sorted((self.home / "checkpoints").glob("*/*/weights.pt"))
+        }
+
+    def parse(self, *words, script="train"):
+        """The settings that a command line of train.py asks for."""
+        recipes, parse = getattr(self, script).RECIPES, self.settings.command_line
+        with self.imported():  # the comments of a class are read from its module's file
+            return parse("", recipes, [*map(str, words)])
+
+
 @pytest.fixture(scope="session")
 def laid_out(tmp_path_factory):
     """A folder, with spaces and letters beyond ASCII in its name, that holds every branch."""
@@ -42,67 +112,91 @@ def laid_out(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def layer_table():
-    """What `python model.py` prints, run once a branch and from another working directory."""
-
-    @cache
-    def printed(branch):
-        done = run_python(branch / "model.py", cwd=branch.parent)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return printed
-
-
-def import_branch(folder):
-    """The modules model and train of a branch; harness is the same on all, and imported once."""
-    sys.path.insert(0, str(folder))
-    try:
-        return [importlib.import_module(name) for name in ("model", "train")]
-    finally:
-        sys.path.remove(str(folder))
-        for name in ("model", "train"):
-            sys.modules.pop(name, None)
+def every_branch(laid_out):
+    """{name: Branch}."""
+    return {name: Branch(laid_out / name) for name in NAMES}
 
 
 @pytest.fixture(scope="session")
-def lenet(laid_out):
-    """The branch LeNet as (folder, module model, module train)."""
-    return laid_out / "LeNet", *import_branch(laid_out / "LeNet")
+def toy(tmp_path_factory):
+    """A branch of another task, laid out from a main with a part of its own."""
+    main = tmp_path_factory.mktemp("toy") / "main"
+    shutil.copytree(ROOT / "tests" / "toy", main)
+    shutil.copytree(ROOT / "every_branch", main / "every_branch")
+    for name in ("branches.py", *branches.FROM_ROOT):
+        shutil.copyfile(ROOT / name, main / name)
+    subprocess.run(["git", "init", "-q", main], check=True)
+    done = run_python(main / "branches.py", "--preview", main.parent / "branches")
+    assert done.returncode == 0, done.stderr
+    return Branch(main.parent / "branches" / TOY)
 
 
 @pytest.fixture(scope="session")
-def harness(lenet):
-    """The modules harness.run, harness.data and harness.plots."""
-    names = ("run", "data", "plots")
-    return SimpleNamespace(**{name: importlib.import_module(f"harness.{name}") for name in names})
+def harness(every_branch):
+    """A branch, for the modules of its harness: harness.folder, harness.settings, ..."""
+    return every_branch["LeNet"]
 
 
-@pytest.fixture(scope="module")
-def folder(request, laid_out):
-    """The branch that a test file is about, which it names as NAME."""
-    return laid_out / request.module.NAME
+@pytest.fixture
+def branch(request, every_branch):
+    """The branch that a test file names as NAME, with nothing trained and no data but its own."""
+    branch = every_branch[request.module.NAME]
+    yield branch
+    clean(branch)
 
 
-@pytest.fixture(scope="module")
-def modules(folder, harness):
-    return import_branch(folder)
+def clean(branch):
+    for path in sorted((branch.home / "checkpoints").rglob("*"), reverse=True):
+        if path.name != "README.md":
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
-@pytest.fixture(scope="module")
-def model(modules):
-    return modules[0]
+@pytest.fixture
+def model(branch):
+    return branch.model
 
 
-@pytest.fixture(scope="module")
-def train(modules):
-    return modules[1]
+@pytest.fixture
+def train(branch):
+    return branch.train
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist(every_branch):
+    """(classes, (images, labels), (images, labels)), read once."""
+    return every_branch["LeNet"].sets.by_name("fashion-mnist")
+
+
+@pytest.fixture
+def small(monkeypatch, fashion_mnist):
+    """A function that leaves a branch few images of each data set: 600, 100 and 100 of the real.
+
+    cifar10 is Fashion-MNIST in 32x32 pixels and three channels. No pictures are drawn, which take
+    longer than all the rest, unless pictures is true.
+    """
+
+    def few(branch, train=600, other=100, pictures=False):
+        def by_name(name):
+            classes, *splits = fashion_mnist
+            if name == "cifar10":
+                pad = torch.nn.functional.pad
+                splits = [(pad(x[:9000].expand(-1, 3, -1, -1), [2] * 4), y) for x, y in splits]
+            (images, labels), test = splits
+            count = train + other
+            return classes, (images[:count], labels[:count]), tuple(part[:other] for part in test)
+
+        monkeypatch.setattr(branch.images, "by_name", by_name)
+        monkeypatch.setattr(branch.images, "VALIDATION", other)
+        if not pictures:
+            monkeypatch.setattr(branch.classification, "draw", lambda *_: None)
+
+    return few
 
 
 def folder_of_images(home, width):
     """A folder of two classes that hardly differ, in images of several heights."""
     draws = numpy.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 10)):
+    for split, count in (("train", 8), ("val", 5)):
         for name, red in (("cat", 20), ("dog", 0)):
             for i in range(count):
                 path = home / split / name / f"{i}.png"
@@ -116,8 +210,3 @@ def folder_of_images(home, width):
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
     return folder_of_images(tmp_path_factory.mktemp("photographs"), 300)
-
-
-@pytest.fixture(scope="session")
-def panoramas(tmp_path_factory):
-    return folder_of_images(tmp_path_factory.mktemp("panoramas"), 800)

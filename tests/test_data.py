@@ -6,26 +6,29 @@ import pickle
 import shutil
 import urllib.error
 
+import numpy
 import pytest
 import torch
 from torchvision import datasets
 
 
-@pytest.fixture(scope="module")
-def shipped(lenet):
-    return lenet[0] / "data"
+@pytest.fixture
+def home(harness, tmp_path, monkeypatch):
+    """A root of its own, with a copy of data/ that a test may spoil."""
+    shutil.copytree(harness.home / "data" / "FashionMNIST", tmp_path / "data" / "FashionMNIST")
+    monkeypatch.setattr(harness.sets, "ROOT", tmp_path)
+    return tmp_path / "data"
 
 
 @pytest.fixture
-def copy(shipped, tmp_path):
-    """A copy of data/ that a test may spoil."""
-    shutil.copytree(shipped / "FashionMNIST", tmp_path / "FashionMNIST")
-    return tmp_path
+def load(harness):
+    """Settings from a command line to a Data."""
+    return lambda *words, **kwargs: harness.images.load(harness.parse(*words), **kwargs)
 
 
-def test_fashion_mnist_is_torchvisions(harness, shipped, copy):
-    loaded = harness.data.load("fashion-mnist", shipped)
-    train, test = (datasets.FashionMNIST(copy, train=part, download=True) for part in (True, False))
+def test_fashion_mnist_is_torchvisions(harness, load, home):
+    loaded = load()
+    train, test = (datasets.FashionMNIST(home, train=part, download=True) for part in (True, False))
     assert torch.equal(torch.cat([loaded.train[0], loaded.validation[0]]).squeeze(1), train.data)
     assert torch.equal(torch.cat([loaded.train[1], loaded.validation[1]]), train.targets)
     assert torch.equal(loaded.test[0].squeeze(1), test.data)
@@ -33,39 +36,17 @@ def test_fashion_mnist_is_torchvisions(harness, shipped, copy):
     assert list(loaded.classes) == train.classes
 
 
-def test_the_split_is_the_one_yardstick(harness, shipped):
-    loaded = harness.data.load("fashion-mnist", shipped)
+def test_the_split_is_the_one_yardstick(harness, load, fashion_mnist, monkeypatch):
+    monkeypatch.setattr(harness.images, "by_name", lambda name: fashion_mnist)
+    loaded = load()
     sizes = [len(part[0]) for part in (loaded.train, loaded.validation, loaded.test)]
-    assert sizes == [55_000, 5_000, 10_000]
-    few = harness.data.load("fashion-mnist", shipped, limit=300)
+    assert sizes == [55_000, 5_000, 10_000] and loaded.last_split == "test"
+    few = load("--limit", 300)
     assert torch.equal(few.train[0], loaded.train[0][:300])
     assert torch.equal(few.validation[0], loaded.validation[0])
-    many = harness.data.load("fashion-mnist", shipped, limit=10**9)
-    assert len(many.train[0]) == 55_000
-
-
-def test_the_folds_are_disjoint_and_alike_and_together_everything(harness):
-    """Of 103 images, each of a value of its own, in classes of unequal size."""
-    images = torch.arange(103, dtype=torch.uint8).view(-1, 1, 1, 1)
-    labels = torch.tensor(([0] * 5 + [1] * 3 + [2] * 2) * 11)[:103]
-    other = (images[:4] + 150, labels[:4])
-    whole = harness.data.Data(("a", "b", "c"), 1, (images, labels), other, other)
-    held = []
-    for number in range(1, 6):
-        fold = harness.data.fold(whole, number, 5)
-        assert fold.test is other and fold.classes == whole.classes
-        train, validation = (
-            dict(zip(x.flatten().tolist(), y.tolist(), strict=True))
-            for x, y in (fold.train, fold.validation)
-        )
-        assert not train.keys() & validation.keys()
-        assert train | validation == dict(enumerate(labels.tolist()))
-        for name in range(3):
-            share = (labels == name).sum().item() / 5
-            assert abs([*validation.values()].count(name) - share) < 1
-        held += validation
-    assert sorted(held) == list(range(103))
-    assert len(whole.train[0]) == 103
+    assert len(load("--limit", 10**9).train[0]) == 55_000
+    dry = load("--dry-run", "--batch-size", 30)
+    assert [len(part[0]) for part in (dry.train, dry.validation, dry.test)] == [30, 30, 30]
 
 
 def spoil(path, how):
@@ -81,28 +62,25 @@ def spoil(path, how):
 
 @pytest.mark.parametrize("how", ["missing", "truncated", "altered", "another's"])
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
-def test_a_spoiled_file_is_reported_by_name(harness, copy, capsys, name, how):
-    spoil(copy / "FashionMNIST" / "raw" / name, how)
-    with pytest.raises(SystemExit) as stopped:
-        harness.data.load("fashion-mnist", copy)
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert name in error and len(error.splitlines()) == 1
+def test_a_spoiled_file_is_reported_by_name(harness, load, home, name, how):
+    spoil(home / "FashionMNIST" / "raw" / name, how)
+    with pytest.raises(harness.errors.Refusal, match=name):
+        load()
 
 
-def test_mnist_comes_from_files_put_there_by_hand(harness, copy):
-    (copy / "MNIST").mkdir()
-    datasets.FashionMNIST(copy, download=True)  # unpacks
-    shutil.move(copy / "FashionMNIST" / "raw", copy / "MNIST" / "raw")
-    loaded = harness.data.load("mnist", copy)
+def test_mnist_comes_from_files_put_there_by_hand(harness, load, home):
+    (home / "MNIST").mkdir()
+    datasets.FashionMNIST(home, download=True)  # unpacks
+    shutil.move(home / "FashionMNIST" / "raw", home / "MNIST" / "raw")
+    loaded = load("--data", "mnist")
     assert loaded.train[0].shape == (55_000, 1, 28, 28) and loaded.train[0].dtype == torch.uint8
     assert loaded.test[1].shape == (10_000,) and loaded.test[1].dtype == torch.int64
     assert len(loaded.classes) == 10
 
 
-def test_cifar10_is_three_channels_in_torchvisions_order(harness, tmp_path, monkeypatch):
+def test_cifar10_is_three_channels_in_torchvisions_order(harness, load, home, monkeypatch):
     """With files of the right form and few images, whose sums torchvision is told to expect."""
-    folder = tmp_path / "cifar-10-batches-py"
+    folder = home / "cifar-10-batches-py"
     folder.mkdir()
 
     def write(name, content):
@@ -115,9 +93,10 @@ def test_cifar10_is_three_channels_in_torchvisions_order(harness, tmp_path, monk
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [write("train", batch)])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [write("test", batch)])
     monkeypatch.setattr(datasets.CIFAR10, "meta", {"key": "label_names", **meta})
-    monkeypatch.setattr(harness.data, "VALIDATION", 2)
-    loaded = harness.data.load("cifar10", tmp_path)
-    assert loaded.channels == 3 and [len(part[0]) for part in loaded[2:]] == [4, 2, 6]
+    monkeypatch.setattr(harness.images, "VALIDATION", 2)
+    loaded = load("--data", "cifar10")
+    splits = loaded.train, loaded.validation, loaded.test
+    assert loaded.channels == 3 and [len(part[0]) for part in splits] == [4, 2, 6]
     assert torch.equal(loaded.test[0], pixels.view(6, 3, 32, 32))
     assert loaded.train[1].tolist() == [0, 1, 2, 3]
     assert loaded.classes == tuple("abcdefghij")
@@ -126,46 +105,100 @@ def test_cifar10_is_three_channels_in_torchvisions_order(harness, tmp_path, monk
 @pytest.mark.parametrize(
     "name, file", [("mnist", "t10k-labels"), ("cifar10", "cifar-10-python.tar")]
 )
-def test_without_a_network_it_says_what_to_put_where(
-    harness, tmp_path, monkeypatch, capsys, name, file
-):
+def test_without_a_network_it_says_what_to_put_where(harness, load, home, monkeypatch, name, file):
     def no_network(*_, **__):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    with pytest.raises(SystemExit) as stopped:
-        harness.data.load(name, tmp_path)
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and file in error and str(tmp_path) in error
-    assert len(error.splitlines()) == 1
+    with pytest.raises(harness.errors.Refusal, match=file) as refusal:
+        load("--data", name)
+    assert str(home) in str(refusal.value) and len(str(refusal.value).splitlines()) == 1
 
 
-def test_an_unknown_data_set_is_refused(harness, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        harness.data.data_set("imaginary")
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and "imaginary" in error and "fashion-mnist" in error
+def test_an_unknown_data_set_is_refused(harness, load):
+    with pytest.raises(harness.errors.Refusal, match="imaginary.*fashion-mnist"):
+        load("--data", "imaginary")
+    with pytest.raises(harness.errors.Refusal, match="needs --data"):
+        harness.images.load(harness.parse().but(data=None))
 
 
-def test_batches_are_shuffled_whole_and_transformed(harness):
-    images, labels = torch.arange(10).view(10, 1, 1, 1), torch.arange(10)
-    loader = harness.data.batches((images, labels), 4, lambda x: x * 2, True, "cpu")
+@pytest.fixture
+def ten(harness):
+    """A Data of ten images in memory, each of a value of its own, with a batch of four."""
+    split = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1), torch.arange(10)
+    settings = harness.parse("--batch-size", 4)
+    return harness.images.Data(tuple("abcdefghij"), 1, split, split, split, settings)
+
+
+def test_batches_are_shuffled_whole_and_transformed(ten):
+    """What augments reaches all training images and no others."""
+    double, more = (lambda images: images * 2), (lambda images: images + 100)
+    train, validation, _ = ten.loaders(torch.device("cpu"), double, more)
     torch.manual_seed(0)
-    epochs = [[(x.flatten().tolist(), y.tolist()) for x, y in loader] for _ in range(2)]
-    assert [len(y) for _, y in epochs[0]] == [4, 4, 2] and len(loader) == 3
-    assert all(x == [2 * label for label in y] for epoch in epochs for x, y in epoch)
+    epochs = [[(x.flatten().tolist(), y.tolist()) for x, y in train] for _ in range(2)]
+    assert [len(y) for _, y in epochs[0]] == [4, 4, 2] and len(train) == 3
+    assert all(x == [2 * label + 100 for label in y] for epoch in epochs for x, y in epoch)
     orders = [sum((y for _, y in epoch), []) for epoch in epochs]
     assert orders[0] != orders[1] != sorted(orders[1]) and sorted(orders[0]) == list(range(10))
     torch.manual_seed(0)
-    assert [y.tolist() for _, y in loader] == [y for _, y in epochs[0]]
-    in_order = harness.data.batches((images, labels), 4, lambda x: x, False, "cpu")
-    assert torch.cat([y for _, y in in_order]).tolist() == list(range(10))
+    assert [y.tolist() for _, y in train] == [y for _, y in epochs[0]]
+    ((images, labels),) = validation
+    assert labels.tolist() == list(range(10))
+    assert images.flatten().tolist() == list(range(0, 20, 2))
+
+
+def test_a_batch_that_would_be_too_small_is_refused(harness, ten):
+    """The last one is 2 of 10 images."""
+    for smallest in (1, 2):
+        ten.loaders(torch.device("cpu"), lambda images: images, smallest=smallest)
+    with pytest.raises(harness.errors.Refusal, match="--batch-size"):
+        ten.loaders(torch.device("cpu"), lambda images: images, smallest=3)
+
+
+def test_colors_are_the_mean_and_covariance_of_all_pixels(harness):
+    images = torch.randint(0, 256, (250, 3, 5, 5), dtype=torch.uint8)
+    split = images, torch.zeros(250)
+    data = harness.images.Data(("a",), 3, split, split, split, harness.parse())
+    mean, covariance = data.colors()
+    pixels = images.transpose(0, 1).flatten(1).double().numpy()
+    numpy.testing.assert_allclose(mean, pixels.mean(1), rtol=1e-5)
+    numpy.testing.assert_allclose(covariance, numpy.cov(pixels, bias=True), rtol=1e-4, atol=0.1)
+
+
+def test_other_files_of_a_folder_are_another_run(harness, photographs, tmp_path):
+    """And a folder's runs tell which split they were tested on."""
+    folder = tmp_path / "own"
+    shutil.copytree(photographs, folder)
+    before = harness.images.load(harness.parse("--data", folder), side=8)
+    assert before.last_split == "validation" and len(before) == 16
+    assert before.identity == harness.images.load(harness.parse("--data", folder), 8).identity
+    shutil.copytree(folder / "val", folder / "test")
+    after = harness.images.load(harness.parse("--data", folder), side=8)
+    assert after.last_split == "test" and after.identity != before.identity
+
+
+def test_images_of_a_folder_may_stay_whole_outside_of_training(harness, photographs):
+    data = harness.images.load(harness.parse("--data", photographs, "--workers", 0), 8, whole=True)
+    train, validation, _ = data.loaders(torch.device("cpu"), lambda images: images)
+    assert {images.shape[1:] for images, _ in train} == {(3, 8, 8)}
+    shapes = {tuple(images.shape) for images, _ in validation}
+    assert len(shapes) > 1 and all(shape[0] == 1 and min(shape[2:]) == 8 for shape in shapes)
 
 
 def test_a_flip_is_drawn_for_each_image_alone(harness):
     images = torch.randint(0, 256, (1, 3, 5, 5), dtype=torch.uint8).expand(400, 3, 5, 5)
     torch.manual_seed(0)
-    flipped = harness.data.random_flip(images)
+    flipped = harness.vision.random_flip(images)
     mirrored = (flipped == images.flip(3)).flatten(1).all(1)
     kept = (flipped == images).flatten(1).all(1)
     assert (mirrored ^ kept).all() and 150 < mirrored.sum() < 250
+
+
+def test_a_crop_is_a_window_of_its_own_image(harness):
+    images = torch.arange(400).reshape(400, 1, 1, 1) * 100 + torch.arange(30).view(1, 1, 5, 6)
+    crops = harness.vision.random_crop(images, 3)
+    corners = crops[:, 0, 0, 0] - 100 * torch.arange(400)
+    window = torch.tensor([[0, 1, 2], [6, 7, 8], [12, 13, 14]])
+    expected = images[:, :, 0, 0, None, None] + corners.view(-1, 1, 1, 1) + window
+    assert (crops == expected).all()
+    assert set(corners.tolist()) == {6 * y + x for y in range(3) for x in range(4)}

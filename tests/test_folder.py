@@ -1,255 +1,230 @@
 """Folders of images: every kind of file, every kind of disorder."""
 
+import multiprocessing
+import os
+import pickle
+
+import numpy
 import pytest
 import torch
 from PIL import Image
-
-from conftest import run_python
-
-COLORS = {"blue": (0, 0, 255), "green": (0, 160, 0), "red": (255, 0, 0)}
-
-
-def save(path, color="red", size=(60, 40), mode="RGB", **how):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, COLORS[color]).convert(mode).save(path, **how)
+from torch.utils.data import DataLoader
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Three classes; the training images are in two parts, in files of several sizes and kinds."""
-    home = tmp_path / "my images"
-    for color in COLORS:
-        for n in range(8):
-            save(home / "train.X1" / color / f"{n}.png", color, (30 + n, 50 - n))
-            save(home / "train.X2" / color / "deeper" / f"{n}.JPEG", color, (90, 45 + n))
-            save(home / "val" / color / f"{n}.jpg", color)
-        (home / "val" / color / "notes.txt").write_text("no image")
-    return home
+def find(harness, tmp_path, capsys):
+    """find(), which opens no file, after making some: (classes, {split: {name: class}}, lines)."""
+
+    def found(*names, limit=None):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        classes, splits = harness.folder.find(tmp_path, limit)
+        for split, files in splits.items():
+            splits[split] = {path[len(str(tmp_path)) + 1 :]: classes[n] for path, n in files}
+        return classes, splits, capsys.readouterr().out.splitlines()
+
+    return found
 
 
-def batch(loader):
-    images, labels = zip(*loader)
-    return torch.cat(images), torch.cat(labels)
+@pytest.fixture
+def loader(harness, tmp_path):
+    """Makes a loader of images, each of a gray that is its class as well; the first are broken."""
+
+    def make(count, batch_size, broken=0, smallest=1, shuffle=False, workers=0):
+        files = [(str(tmp_path / f"{n}.png"), n) for n in range(count)]
+        for path, n in files:
+            Image.new("L", (8, 8), n).save(path)
+            if n < broken:
+                os.truncate(path, n % 3 * 20)
+        how = (batch_size, torch.Tensor.clone, shuffle, "cpu", workers, smallest)
+        return harness.folder.FolderLoader(harness.folder.Images(files, 8), *how)
+
+    with harness.imported():  # by name, as workers that are not forked do
+        yield make
 
 
-def test_classes_are_numbered_by_name_and_parts_are_one(harness, folder, capsys):
-    loaded = harness.data.load(str(folder), None, size=8)
-    assert loaded.classes == ("blue", "green", "red") and loaded.channels == 3
-    assert (len(loaded.train), len(loaded.validation), loaded.test) == (48, 24, None)
-    for path, label in loaded.train.files + loaded.validation.files:
-        assert f"/{loaded.classes[label]}/" in path
-    assert capsys.readouterr().err == ""
+def epoch(loader):
+    """The labels of the batches of an epoch. The images must have these values."""
+    batches = list(loader)
+    for images, labels in batches:
+        assert torch.equal(images, labels.byte().view(-1, 1, 1, 1).expand(-1, 3, 8, 8))
+    return [labels.tolist() for _, labels in batches]
 
 
-def test_a_class_that_a_split_lacks_is_reported_and_keeps_the_numbers(harness, folder, capsys):
-    save(folder / "train.X2" / "amber" / "0.png", "red")
-    save(folder / "test" / "red" / "0.png", "red")
-    (folder / "train.X1" / ".cache").mkdir()
-    (folder / "train.X1" / "red" / "._0.png").write_bytes(b"hidden")
-    loaded = harness.data.load(str(folder), None, size=8)
-    assert loaded.classes == ("amber", "blue", "green", "red")
-    assert {label for _, label in loaded.validation.files} == {1, 2, 3}
-    assert [label for _, label in loaded.test.files] == [3]
-    first, second = capsys.readouterr().err.splitlines()
-    assert "val" in first and first.endswith(": amber")
-    assert "test" in second and second.endswith(": amber, blue, green")
+def test_a_folder_in_disorder_is_numbered_by_name_and_says_what_is_left_out(find):
+    classes, splits, said = find(
+        *("train.X1/b/0.jpg", "train.X2/a/0.JPEG", "Train/c/0.tif", "val/b/deeper/0.jfif"),
+        *("validation.2/a/0.gif", "validation.2/a/1.bmp", "Test/b/0.webp", "test/1.jpg"),
+        *("train_old/a/0.jpg", "validate/1.jpg", "val/0.HEIC", "val/1.heic", "test/b/2.heic"),
+        *("a.mpg", "val/b/b.mpg", "val/a/README", ".0.jpg", "val/._0.jpg", "val/b/.cache.1/0.jpg"),
+    )
+    assert classes == ("a", "b", "c")
+    for files in splits.values():
+        assert all(name.split("/")[1] == label for name, label in files.items())
+    assert said == [
+        "left out: 2 .jpg, 1 .1: hidden",
+        "left out: 1 in test, 1 in train_old/a, 1 in validate: in no class of a split",
+        "left out: 3 .heic, 2 .mpg, 1 without extension: no image format that Pillow reads here",
+        "train images: 3 in Train, train.X1, train.X2: 1 c, 1 b, 1 a",
+        "validation images: 3 in val, validation.2: 2 a, 1 b",
+        "validation has no images of: c",
+        "test images: 1 in Test, test: 1 b",
+        "test has no images of: a, c",
+    ]
 
 
-def test_a_limit_takes_images_of_all_classes(harness, folder):
-    loaded = harness.data.load(str(folder), None, limit=12, size=8)
-    assert len(loaded.train) == 12 and {label for _, label in loaded.train.files} == {0, 1, 2}
-    assert len(loaded.validation) == 24
+def test_many_classes_are_summed_up_and_in_an_order_that_is_the_same_everywhere(find, harness):
+    names = [f"train/c{n:02}/{i}.png" for n in range(12) for i in range(10, 40 - n)]
+    _, splits, said = find(*names, *(name.replace("train", "val") for name in names))
+    assert all(line.endswith(": from 19 c11 to 30 c00, 12 in all") for line in said)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))
+    assert [*splits["train"]] == [names[n] for n in order]
+    limited = find(limit=12)[1]
+    assert limited == splits | {"train": dict([*splits["train"].items()][:12])}
+    digests = [harness.folder.digest(each) for each in (splits, find()[1], limited)]
+    assert digests[0] == digests[1] != digests[2] and len(bytes.fromhex(digests[0])) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_what_is_no_file_or_may_not_be_read_is_left_out(find, tmp_path, monkeypatch):
+    (tmp_path / "val").symlink_to("train")  # this is followed; deeper, it may lead in circles
+    before, home, scandir = find("train/a/0.jpg"), tmp_path / "train/a", os.scandir
+    os.mkfifo(home / "9.jpg")
+    (home / "loop.jpg").symlink_to(home)
+    (home / "locked").mkdir()  # not to root, who may run this test: so it is made to vanish
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(path.replace("locked", "gone")))
+    after = find()
+    assert after[:2] == before[:2] and "left out: 4 .jpg: no regular file" in after[2]
+    assert "left out: 2 folder(s): No such file or directory" in after[2]
+    assert after[2][-1] == "only one class: every prediction is right"
+    (home / "1.jpg").symlink_to("0.jpg")
+    assert [*map(len, find()[1].values())] == [2, 2]
+
+
+def test_a_folder_of_classes_alone_is_split_by_a_hash_of_the_paths(find):
+    classes, before, said = find(*(f"{c}/{n}.jpg" for c in "ab" for n in range(99)), "docs/a.txt")
+    assert classes == ("a", "b") and said[1].startswith("no train/ and val/")
+    assert sorted(before["validation"])[:3] == ["a/1.jpg", "a/11.jpg", "a/18.jpg"]
+    after = find("a/0.png", "aa/0.jpg", "aa/1.jpg", "b/deeper/0.jpg")[1]
+    assert all(before[split].items() <= after[split].items() for split in before)
 
 
 @pytest.mark.parametrize(
-    "name, mode, color",
+    "names, message",
     [
-        ("a.png", "RGB", (255, 0, 0)),
-        ("a.png", "RGBA", (255, 0, 0)),
-        ("a.png", "P", (255, 0, 0)),
-        ("a.gif", "P", (255, 0, 0)),
-        ("a.jpg", "CMYK", (255, 0, 0)),
-        ("a.jpg", "L", (76, 76, 76)),  # the grey of red
-        ("a.png", "1", None),
-        ("a.tif", "I;16", (128, 128, 128)),
-        ("a.webp", "RGB", (255, 0, 0)),
+        (["cat/a.txt"], "no images for train"),
+        (["cat/0.jpg"], "no images for validation"),
+        (["train.X1/cat/0.jpg", "test/cat/0.jpg", "val/0.jpg"], "no images for validation"),
+        (["train_old/cat/0.jpg", "Value/cat/0.jpg"], "Value looks like a split"),
+        (["train/a/0.jpg", "val/a/0.jpg", "test/c/0.jpg"], "test has a class that train lacks: c"),
     ],
 )
-def test_every_kind_of_file_has_three_channels(harness, tmp_path, name, mode, color):
-    if mode == "I;16":
-        Image.new(mode, (60, 40), 128 * 257).save(tmp_path / name)
-    else:
-        save(tmp_path / name, "red", mode=mode)
-    image = harness.data.decode(tmp_path / name, 16)
-    assert image.shape == (3, 16, 16) and image.dtype == torch.uint8
-    if color:
-        assert (image.flatten(1).float().mean(1) - torch.tensor(color)).abs().max() < 4
+def test_a_folder_that_is_none_is_refused_in_one_line(find, harness, names, message):
+    with pytest.raises(harness.folder.Refusal, match=f"{message}[^\n]*$"):
+        find(*names)
 
 
-def test_what_is_transparent_is_white(harness, tmp_path):
-    image = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
-    image.paste((0, 0, 0, 255), (0, 0, 10, 20))
-    image.save(tmp_path / "a.png")
-    image = harness.data.decode(tmp_path / "a.png", 20)
-    assert (image[:, :, :9] == 0).all() and (image[:, :, 11:] == 255).all()
+def test_whatever_pillow_reads_is_found_and_has_three_channels(harness, find, tmp_path):
+    modes, names = dict.fromkeys(("RGB", "RGBA", "P"), (255, 0, 0)) | {"L": (76, 76, 76)}, set()
+    for kind in Image.registered_extensions().keys() - {".eps", ".im", ".ps"}:  # slow or obsolete
+        for mode, color in modes.items():
+            path = tmp_path / f"{mode}{kind}"
+            try:
+                Image.new("RGB", (60, 40), "red").convert(mode).save(path)
+                Image.open(path).load()
+            except Exception:
+                continue
+            decoded = harness.folder.decode(path, 16)
+            assert decoded.shape == (3, 16, 16) and decoded.dtype == numpy.uint8
+            assert abs(decoded.mean((1, 2)) - color).max() < 4, kind
+            names |= {f"val/a/0{kind}", f"val/a/1{kind.upper()}"}
+    assert {"val/a/1.JFIF", "val/a/0.jpe", "val/a/0.tif", "val/a/0.gif"} < names
+    assert names == find("train/a/0.png", *names)[1]["validation"].keys()
 
 
-def test_floating_point_pixels_are_not_guessed(harness, tmp_path):
-    Image.new("F", (20, 20), 0.5).save(tmp_path / "a.tif")
-    assert harness.data.Images([(tmp_path / "a.tif", 0)], 8)[0][0] is None
+def test_what_an_image_file_may_hold_is_on_white_and_of_known_brightness(harness, tmp_path):
+    red, blue = (Image.new("RGB", (20, 20), color) for color in ("red", "blue"))
+    Image.new("RGBA", (20, 20), (0, 0, 0, 51)).save(tmp_path / "0.png")
+    red.save(tmp_path / "1.gif", save_all=True, append_images=[blue])  # the first frame counts
+    Image.new("I;16", (20, 20), 128 * 257).save(tmp_path / "2.tif")
+    red.convert("CMYK").save(tmp_path / "3.jpg")
+    Image.new("F", (20, 20), 0.5).save(tmp_path / "4.tif")
+    names = ("0.png", "1.gif", "2.tif", "3.jpg", "4.tif", "gone.png", "\0.png")
+    images = list(harness.folder.Images([(f"{tmp_path}/{name}", 7) for name in names], 20))
+    colors = [image.mean((1, 2)).round().tolist() for image, _, _ in images[:4]]
+    assert colors == [[204, 204, 204], [255, 0, 0], [128, 128, 128], [255, 0, 0]]
+    assert images[4:] == [(None, 7, f"{tmp_path}/{name}") for name in names[4:]]
 
 
-def test_of_an_animation_the_first_frame_counts(harness, tmp_path):
-    frames = [Image.new("RGB", (20, 20), COLORS[color]) for color in ("green", "red", "blue")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    image = harness.data.decode(tmp_path / "a.gif", 10)
-    assert (image.flatten(1).float().mean(1) - torch.tensor([0, 160, 0])).abs().max() < 4
-
-
-@pytest.mark.parametrize("size", [(1600, 900), (700, 2100), (33, 40)])
-def test_the_middle_of_a_photograph_is_scaled_well(harness, tmp_path, size):
-    """Also where a large JPEG is decoded at a fraction of its size: against Pillow's resizing."""
-    width, height = size
-    x = torch.linspace(0, 9, width).sin()[None, :] * torch.linspace(0, 7, height).cos()[:, None]
-    grey = Image.fromarray(((x + 1) * 127).to(torch.uint8).numpy())
-    grey.save(tmp_path / "a.jpg", quality=95)
-    image = harness.data.decode(tmp_path / "a.jpg", 32)[0].float()
-    scale = 32 / min(size)
-    small = grey.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
+@pytest.mark.parametrize("size", [(1600, 900), (640, 1920), (33, 40)])
+def test_a_photograph_is_scaled_as_pillow_scales_it(harness, tmp_path, size):
+    x, y = (torch.linspace(0, 9, side).sin() for side in size)
+    gray = Image.fromarray(((y.outer(x) + 1) * 127).byte().numpy())
+    gray.save(tmp_path / "a.jpg", quality=95)
+    small = gray.resize([32 * side // min(size) for side in size], Image.Resampling.BILINEAR)
     left, top = (small.width - 32) // 2, (small.height - 32) // 2
-    small = small.crop((left, top, left + 32, top + 32))
-    expected = torch.tensor(list(small.tobytes())).view(32, 32).float()
-    assert (image - expected).abs().mean() < 4
+    middle = small.crop((left, top, left + 32, top + 32))
+    for whole, expected in ((False, middle), (True, small)):
+        image = harness.folder.Images([(str(tmp_path / "a.jpg"), 0)], 32, whole)[0][0]
+        assert image.shape == (3, expected.height, expected.width)
+        assert abs(image - numpy.float32(expected)).mean() < 4
 
 
-@pytest.fixture
-def workers(lenet, monkeypatch):
-    """Worker processes that are spawned, not forked, find the harness by this."""
-    monkeypatch.syspath_prepend(lenet[0])
+@pytest.mark.parametrize(
+    "case, sizes",
+    [
+        ((17, 4, 0, 2), [4, 4, 4, 4]),
+        ((16, 4, 3, 1), [4, 4, 4, 1]),
+        ((16, 4, 3, 2), [4, 4, 4]),
+        ((14, 2, 10, 2), [2, 2]),
+        ((3, 2, 2, 2), "no batch of 2 can be read"),
+        ((2, 2, 2, 1), "no batch of 1 can be read"),
+        ((14, 2, 11, 1), "more than 10 broken images"),
+    ],
+)
+def test_broken_files_are_named_once_and_batches_full(harness, loader, capsys, case, sizes):
+    made, broken = loader(*case), case[2]
+    if isinstance(sizes, str):
+        with pytest.raises(harness.folder.Refusal, match=sizes):
+            epoch(made)
+    else:
+        for batches in (epoch(made), epoch(made)):
+            assert [len(batch) for batch in batches] == sizes
+            assert sum(batches, []) == [*range(broken, broken + sum(sizes))]
+        assert broken or len(made) == len(sizes)
+    assert len(capsys.readouterr().err.splitlines()) == broken
 
 
-def test_a_broken_file_is_named_once_and_left_out(harness, workers, folder, capsys):
-    broken = folder / "val" / "red" / "3.jpg"
-    broken.write_bytes(broken.read_bytes()[:200])
-    (folder / "val" / "blue" / "0.jpg").write_bytes(b"")
-    loaded = harness.data.load(str(folder), None, size=8)
-    loader = harness.data.batches(loaded.validation, 4, lambda x: x, False, "cpu")
-    assert len(loader) == 6 and len(loader.dataset) == 24
-    for _ in range(2):
-        images, labels = batch(loader)
-        assert images.shape == (22, 3, 8, 8) and labels.bincount().tolist() == [7, 8, 7]
-        for image, label in zip(images, labels):
-            assert (image[:, 4, 4] - torch.tensor([*COLORS.values()])[label]).abs().max() < 8
-    error = capsys.readouterr().err
-    assert error.count(broken.as_posix()) == 1 and len(error.splitlines()) == 2
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_workers_change_nothing_persist_and_hand_over_no_tensor(loader, shuffle):
+    found = []
+    for workers in (0, 2):
+        torch.manual_seed(5)
+        made = loader(16, 4, 1, 1, shuffle, workers)
+        assert pickle.loads(pickle.dumps(made.dataset)).files == made.dataset.files
+        others, first, state = multiprocessing.active_children(), epoch(made), torch.get_rng_state()
+        started = {*multiprocessing.active_children()} - {*others}
+        found += [(first, epoch(made), state.tolist())]
+        assert len(started) == workers and started <= {*multiprocessing.active_children()}
+        torch.set_rng_state(state)  # as a run that is resumed does
+        assert epoch(loader(16, 4, 1, 1, shuffle, workers)) == found[-1][1]
+        kinds = {type(x) for batch in DataLoader.__iter__(made) for row in batch for x in row}
+        assert kinds == {numpy.ndarray, type(None), int, str}
+    assert found[0] == found[1] and (found[0][0] != found[0][1]) == shuffle
 
 
-def test_images_may_stay_whole_outside_of_training(harness, workers, folder):
-    """Left is blue and right is red: the square in the middle has lost both ends."""
-    wide = Image.new("RGB", (90, 30), COLORS["blue"])
-    wide.paste(COLORS["red"], (45, 0, 90, 30))
-    for path in (folder / "val" / "green").glob("*.jpg"):
-        wide.save(path)
-    recipes = {"laptop": {"data": str(folder), "epochs": 1, "batch_size": 5, "lr": 1.0}}
-    options = harness.run.command_line("About.", recipes, ())
-    for whole, shapes in (
-        (True, {(1, 3, 8, 12), (1, 3, 8, 24)}),
-        (False, {(24, 3, 8, 8)}),
-    ):
-        run = harness.run.Run("LeNet", options)
-        train, validation, _ = run.data(lambda images: images, side=8, whole=whole)
-        assert {images.shape for images, _ in validation} == shapes
-        assert {images.shape[1:] for images, _ in train} == {(3, 8, 8)}
-    image = harness.data.decode(path, 8, whole=True)
-    ends = image[:, 4, [1, 22]].T.int() - torch.tensor([COLORS["blue"], COLORS["red"]])
-    assert ends.abs().max() < 20
+def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch):
+    monkeypatch.setattr(harness.folder, "decode", lambda *args: os._exit(9))
+    made = loader(4, 2, workers=1)
+    made.multiprocessing_context = "fork"  # the worker has what was replaced
+    with pytest.raises(harness.folder.Refusal, match="^reading images failed.*--workers 0$"):
+        epoch(made)
 
 
-def test_many_broken_files_stop_the_run(harness, workers, folder, capsys):
-    for color in COLORS:
-        for path in (folder / "val" / color).glob("*.jpg"):
-            path.write_bytes(b"broken")
-    loaded = harness.data.load(str(folder), None, size=8)
-    loader = harness.data.batches(loaded.validation, 12, lambda x: x, False, "cpu")
-    with pytest.raises(SystemExit) as stopped:
-        list(loader)
-    assert stopped.value.code == 2 and "is this data set whole?" in capsys.readouterr().err
-
-
-def test_a_class_that_is_not_trained_is_refused(harness, folder, capsys):
-    save(folder / "test" / "images" / "0.png", "red")
-    with pytest.raises(SystemExit) as stopped:
-        harness.data.load(str(folder), None, size=8)
-    assert stopped.value.code == 2 and "images" in capsys.readouterr().err
-
-
-def test_a_split_without_one_readable_image_is_refused(harness, workers, tmp_path, capsys):
-    (tmp_path / "0.png").write_bytes(b"broken")
-    images = harness.data.Images([(str(tmp_path / "0.png"), 0)], 8)
-    with pytest.raises(SystemExit) as stopped:
-        list(harness.data.batches(images, 4, lambda x: x, False, "cpu"))
-    assert stopped.value.code == 2 and "none of the 1" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("missing", ["train.X1 and train.X2", "val", "images"])
-def test_a_folder_that_is_none_is_refused_in_one_line(lenet, folder, missing):
-    for part in ("train.X1", "train.X2", "val"):
-        if part in missing:
-            (folder / part).rename(folder / f"no {part}")
-        if missing == "images" and part != "val":
-            for path in [*(folder / part).rglob("*.png"), *(folder / part).rglob("*.JPEG")]:
-                path.unlink()
-    done = run_python(lenet[0] / "train.py", "--data", folder, "--dry-run")
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert str(folder) in done.stderr
-
-
-def test_a_network_trains_on_a_folder_and_the_result_is_named_for_what_it_is(lenet, folder):
-    words = ["--data", folder.name, "--epochs", "8", "--batch-size", "8"]
-    done = run_python(lenet[0] / "train.py", *words, cwd=folder.parent)
-    assert done.returncode == 0, done.stderr
-    assert "\nValidation accuracy" in done.stdout and "Test accuracy" not in done.stdout
-    (weights,) = lenet[0].glob("checkpoints/LeNet/*data-my images*/weights.pt")
-    result = torch.load(weights, weights_only=True)["result"]
-    assert result["validation_accuracy"] > 0.9 and result["images"] == 24
-    assert "test_accuracy" not in result
-    again = run_python(lenet[0] / "train.py", "--data", folder, *words[2:])
-    assert "finished before" in again.stdout
-    save(folder / "test" / "red" / "0.png", "red")
-    done = run_python(lenet[0] / "train.py", "--data", folder, "--fresh", *words[2:])
-    assert "\nTest accuracy" in done.stdout, done.stderr
-
-
-DIES = """
-import os, sys
-from harness import run
-save = run.Run.save
-def save_and_die(self):
-    save(self)
-    if self.epoch == 1:
-        os._exit(9)
-run.Run.save = save_and_die
-import train
-train.main()
-"""
-
-
-def test_on_a_folder_too_a_run_that_died_ends_with_the_same_bits(lenet, folder):
-    words = ["--data", folder, "--epochs", "3", "--batch-size", "16", "--seed", "5"]
-    weights = []
-    for start in (["train.py", "--fresh"], ["-c", DIES, "--fresh"], ["train.py"]):
-        done = run_python(*start, *words, cwd=lenet[0])
-        assert done.returncode == (9 if "-c" in start else 0), done.stderr
-        if done.returncode == 0:
-            (path,) = lenet[0].glob("checkpoints/LeNet/*my images*-seed5/weights.pt")
-            weights.append(torch.load(path, weights_only=True)["weights"])
-    assert "1 of them done before" in done.stdout
-    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
-def test_other_files_are_another_run(lenet, folder):
-    words = ["--data", folder, "--epochs", "1", "--seed", "6"]
-    assert run_python(lenet[0] / "train.py", *words).returncode == 0
-    save(folder / "train.X1" / "red" / "new.png", "red")
-    done = run_python(lenet[0] / "train.py", *words)
-    assert done.returncode == 2 and "files is" in done.stderr, done.stderr
+def test_each_core_that_may_be_used_gets_a_worker(harness, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 40)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(3), raising=False)
+    assert harness.folder.default_workers() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert harness.folder.default_workers() == 16

@@ -1,0 +1,121 @@
+"""Golden curves: the first losses of every recipe, so that no refactoring changes the results.
+
+    python tests/golden.py --record LeNet ...    write tests/golden/<Name>.json anew
+
+Record one only where the results are meant to change, and say so in the commit's message.
+"""
+
+import argparse
+import contextlib
+import json
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+import conftest
+
+FOLDER = Path(__file__).resolve().parent / "golden"
+# How the recipes that are too large for a test are made small: few steps, few images, narrow.
+SMALL = {
+    "LeNet": "--data fashion-mnist --limit 600 --batch-size 40",
+    "AlexNet": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625",
+    "VGG": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625 --image-size 64 "
+    "--side 96 --scales 64 80 96",
+    "GoogLeNet": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+    "BatchNorm": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+}
+STEPS = {"laptop": 20, "paper": 3}
+# In these, the last digit grows a thousandfold a step: few steps, in double precision.
+CHAOTIC = {"BatchNorm": 2}
+
+
+class EnoughError(Exception):
+    """So many steps as are compared."""
+
+
+def curve(branch, recipe):
+    """What a recipe does in its first steps, with seed 0: optimizer, learning rates, losses."""
+    words = ["--recipe", recipe, "--fresh", "--epochs", 2]
+    words += SMALL[branch.name].split() if recipe == "paper" else []
+    steps = min(STEPS[recipe], CHAOTIC.get(branch.name, 20))
+    dtype = torch.double if branch.name in CHAOTIC else torch.float
+    found = {"losses": [], "rates": []}
+
+    class Recorder(branch.run.Run):
+        def save(self):
+            pass
+
+        def epochs(self, **state):
+            self.optimizer = state["optimizer"]
+            group = self.optimizer.state_dict()["param_groups"][0]
+            found["optimizer"] = {
+                key: group[key]
+                for key in ("lr", "initial_lr", "betas", "mu", "momentum", "weight_decay")
+                if key in group
+            }
+            found["optimizer"]["name"] = type(self.optimizer).__name__
+            found["schedule"] = schedule_of(state["schedule"])
+            yield from super().epochs(**state)
+
+        def batches(self, loader):
+            """In order, with a seed each: what a DataLoader draws depends on PyTorch's version."""
+            size = loader.sampler.batch_size
+            for step in range(steps):
+                torch.manual_seed(step)
+                images, labels = loader.collate_fn(loader.dataset[step * size : (step + 1) * size])
+                yield images.to(dtype), labels
+            raise EnoughError
+
+        def place(self, model):
+            return super().place(model).to(dtype)
+
+        def log(self, **values):
+            found["losses"].append(values["loss"].item())
+            found["rates"].append(self.optimizer.param_groups[0]["lr"])
+
+    def colors(data):
+        state = torch.get_rng_state()
+        mean_and_covariance = original_colors(data)
+        torch.set_rng_state(state)
+        return mean_and_covariance
+
+    original_colors = branch.images.Data.colors
+    with (
+        mock.patch.object(branch.train, "Run", Recorder),
+        mock.patch.object(branch.images.Data, "colors", colors),
+        mock.patch.object(torch.nn.functional, "dropout", dropout),
+        contextlib.suppress(EnoughError),
+    ):
+        branch.train.fit(branch.parse(*words))
+    return found
+
+
+def schedule_of(schedule):
+    """A schedule's name, and its numbers."""
+    keys = ("total_steps", "step_size", "gamma", "factor", "patience", "threshold")
+    state = schedule.state_dict()
+    return {"name": type(schedule).__name__, **{key: state[key] for key in keys if key in state}}
+
+
+def dropout(x, p=0.5, training=True, inplace=False):
+    """Dropout whose draws are the same in every version of PyTorch."""
+    return x * (torch.rand_like(x) >= p) / (1 - p) if training else x
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--record", nargs="+", choices=conftest.NAMES, required=True)
+    with tempfile.TemporaryDirectory() as folder:
+        conftest.branches.preview(Path(folder, "all"))
+        for name in parser.parse_args().record:
+            branch = conftest.Branch(Path(folder, "all", name))
+            curves = {recipe: curve(branch, recipe) for recipe in branch.train.RECIPES}
+            text = json.dumps(curves, indent=1) + "\n"
+            (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
+            print(f"tests/golden/{name}.json: {', '.join(curves)}")
+
+
+if __name__ == "__main__":
+    main()
