@@ -270,10 +270,10 @@ def test_figure_2_tells_how_many_times_as_fast_each_is(branch, small, monkeypatc
         curves["Inception"] = curve
         with pytest.raises(branch.errors.Diverged, match="nothing to compare"):
             typed_twice(branch, capsys, "figure2")
+    assert "Steps" not in typed_twice(branch, capsys, "figure2", "--network", "BN-x5")  # alone
 
 
 def test_the_dangers_are_three_sizes_without_and_with(branch, small, monkeypatch, capsys):
-    """The table is that of the last epochs."""
     small(branch, 60, 30)
     watched = watch(monkeypatch, branch)
     printed = typed_twice(branch, capsys, "dangers", "--epochs", 2, "--pixels", "binary")

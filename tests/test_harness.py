@@ -196,6 +196,7 @@ def test_an_untested_run_says_so(tiny):
         run.validate(model, {"bits": 3.0 - epoch}, extra=7)
     result = run.finish(model)
     assert result["split"] == "validation" and result["metrics"] == {"bits": 0.0}
+    assert result["seconds"] == sum(row["seconds"] for row in run.history) and result["epochs"] == 3
     with open(run.folder / "history.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["validation_bits"], row["extra"]) for row in rows] == [

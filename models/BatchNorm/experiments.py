@@ -214,7 +214,7 @@ def figure2(recipe):
     for variant in in_turn("Figure 2", variants):
         if run := unless_diverged(train.fit, variant, measure):
             runs[variant.network] = run
-    if recipe.dry_run:
+    if recipe.dry_run or recipe.network:  # one network alone is compared to nothing
         return
     level = max(accuracies(runs["Inception"])) if "Inception" in runs else 0
     if not level:
