@@ -31,7 +31,15 @@ def folder(text):
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
-Folder = Annotated[str, Rule("a folder that is there", lambda v: (ROOT / v).is_dir(), folder)]
+def is_folder(text):
+    """Whether a folder is there, by its path as settings have it."""
+    try:
+        return (ROOT / text).is_dir()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+Folder = Annotated[str, Rule("a folder that is there", is_folder, folder)]
 
 
 def parts(kind):
