@@ -147,9 +147,7 @@ def test_a_branch_is_its_layers(repo):
         assert files == [".gitattributes", "LICENSE", "README.md", *shared, *own]
         assert repo.git("show", f"{name}:model.py") == f"{name} = 1"
     readme = repo.git("show", "Middle:README.md")
-    assert readme.startswith(
-        "# Middle\n\n*An idea.*\n\nModel 2 of 3 on the path, after [On Middle]"
-    )
+    assert readme.startswith("# Middle\n\n*An idea.*\n\nModel 2 of 3 on the path, from [On Middle]")
     assert "by A. Ünal, 2001." in readme and "`MiddleNet`" in readme and "$" not in readme
     assert "git diff Old Middle -- model.py train.py" in readme
     assert "git switch -c my-middle\n" in readme and readme.endswith("\n\nHow Middle sounds.")

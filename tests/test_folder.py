@@ -82,8 +82,13 @@ def test_many_classes_are_summed_up_and_in_an_order_that_is_the_same_everywhere(
     assert [*splits["train"]] == [names[n] for n in order]
     limited = find(limit=12)[1]
     assert limited == splits | {"train": dict([*splits["train"].items()][:12])}
-    digests = [harness.folder.digest(each) for each in (splits, find()[1], limited)]
-    assert digests[0] == digests[1] != digests[2] and len(bytes.fromhex(digests[0])) == 6
+
+    def digest(splits, home):
+        files = [[(f"{home}/{path}", n) for path, n in own.items()] for own in splits.values()]
+        return harness.images.digest([*files, None], home)
+
+    assert digest(splits, "/here") == digest(find()[1], "/there/it/is") != digest(limited, "/here")
+    assert len(bytes.fromhex(digest(splits, "/here"))) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")

@@ -42,10 +42,10 @@ def load(path):
 
 
 def read(path, settings, *needed):
-    """The dict in a file that a run with these settings wrote; Refusal, unexecuted, of any other.
+    """The dict in a file that a run with these settings wrote; Refusal of any other file.
 
-    needed: keys that the dict has to have besides the settings. A setting that only one of the two
-    knows of came or went with the code, and is no difference.
+    No code in it is ever executed. needed: keys that the dict has to have besides the settings. A
+    setting that only one of the two knows of came or went with the code, and is no difference.
     """
     readable(path)
     try:

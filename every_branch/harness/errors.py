@@ -47,7 +47,10 @@ def program(main):
     try:
         main()
     except KeyboardInterrupt:
-        message, code = "stopped; the same command goes on from the last epoch that was saved", 130
+        message, code = (
+            "stopped; without --fresh, the same command goes on where it was saved last",
+            130,
+        )
     except Diverged as error:
         message, code = str(error), 1
     except Refusal as error:

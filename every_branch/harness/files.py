@@ -11,6 +11,25 @@ from harness.errors import Refusal, reason
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
+def patiently(function, *paths):
+    """Call it, and again for some seconds: on Windows, another program may have the file open."""
+    for seconds in (0.1, 0.3, 0.6, 1, 2, None):
+        try:
+            return function(*paths)
+        except PermissionError:
+            if seconds is None:
+                raise
+            time.sleep(seconds)
+
+
+def remove(path):
+    """Remove a file if it is there; Refusal if that is impossible."""
+    try:
+        patiently(lambda: path.unlink(missing_ok=True))
+    except OSError as error:
+        raise Refusal(f"{path} cannot be removed: {reason(error)}. Is it open elsewhere?") from None
+
+
 def replace(path, write):
     """write(file) to a temporary file, then rename it: `path` is never half written.
 
@@ -25,14 +44,8 @@ def replace(path, write):
             except OSError as error:  # some shared folders have no such thing
                 if error.errno not in NO_FSYNC:
                     raise
-        for patience in (0.1, 0.3, 0.6, 1, 2, None):
-            try:
-                return os.replace(part, path)
-            except PermissionError:  # on Windows, where another program has the file open
-                if patience is None:
-                    raise
-                time.sleep(patience)
-    except OSError:
+        patiently(os.replace, part, path)
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise

@@ -43,7 +43,7 @@ class Meter:
         self.seen += self.count
         for name, value in values.items():
             value = value.detach()
-            # Kept on the device: .item() at each step would make it wait for the processor.
+            # No .item() here: the device would wait at every step.
             total = value.sum() if value.dim() else value * self.count
             self.sums[name] = self.sums.get(name, 0) + total
         self.bar.update(self.count)

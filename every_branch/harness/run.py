@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from harness import ROOT, checkpoint, device, provenance
+from harness import ROOT, checkpoint, device, files, provenance
 from harness.meter import Meter, clock, words
 from harness.table import count
 
@@ -65,7 +65,7 @@ class Run:
             self.save()
             for old in ("weights.pt", "history.csv", "*.png"):  # once the new run has a footing
                 for path in self.folder.glob(old):
-                    path.unlink()
+                    files.remove(path)
         parameters = sum(p.numel() for p in state["model"].parameters())
         print(
             f"{self.title}: {parameters:,} parameters, on {provenance.describe(self.made_by)}",
@@ -77,7 +77,7 @@ class Run:
             self.epoch += 1
             self.started = time.perf_counter()
             self.lr = state["optimizer"].param_groups[0]["lr"]
-            yield self.epoch
+            yield self.epoch  # what follows runs when the next epoch is asked for
             if self.settings.dry_run:
                 return
             self.save()
@@ -93,7 +93,7 @@ class Run:
         self.meter.log(values)
 
     def validate(self, model, metrics, **measured):
-        """End the epoch's line, and keep the model's weights if they are the best so far.
+        """Add the epoch to the history, print it, keep the weights if they are the best so far.
 
         metrics: {name: value} on the validation data. measured: for history.csv alone.
         """
@@ -138,7 +138,9 @@ class Run:
             return None
         checkpoint.restore({"weights": model}, self.best, self.folder)
         if self.result:
-            other = provenance.changed(self.made_by, self.now, ("model.py", "train.py"))
+            files.remove(self.folder / "state.pt")  # in case it was stopped in between
+            code = self.now["code"].keys() - {"experiments.py"}
+            other = provenance.changed(self.made_by, self.now, sorted(code))
             since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
             print(f"{self.title}: finished before{since}. {self.summary()}")
             print(f"In {self.folder}; --fresh trains it again, and drops this result")
@@ -151,7 +153,7 @@ class Run:
             "epoch": self.best["epoch"],
             "epochs": self.epoch,
             "seconds": sum(row["seconds"] for row in self.history),
-            **count(model, self.example),
+            **count(model, self.example.to(self.device)),
         }
         whole = {
             "settings": self.identity,
@@ -164,7 +166,7 @@ class Run:
         }
         checkpoint.save_history(self.folder, self.history)  # in case it was stopped in between
         checkpoint.save(self.folder / "weights.pt", whole)
-        (self.folder / "state.pt").unlink(missing_ok=True)
+        files.remove(self.folder / "state.pt")
         print(self.summary())
         print(f"Weights and history.csv are in {self.folder}", flush=True)
         return self.result

@@ -38,13 +38,13 @@ class Settings:
     seed: Seed = 0  # of every random draw
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
     fresh: bool = False  # start over, and drop what the same run left behind
-    dry_run: bool = False  # one batch of everything, and nothing written
+    dry_run: bool = False  # one batch of everything; no run is written
 
     name: str = ""  # of the recipe
     defaults: "Settings | None" = dataclasses.field(default=None, repr=False, compare=False)
 
     # How a run goes, but not what comes of it: no part of its identity.
-    ASIDE: ClassVar = ("device", "fresh", "dry_run", "workers")
+    ASIDE: ClassVar = ("device", "fresh", "dry_run")
     # The metric of the validation data that chooses the weights, and whether more of it is better;
     # None: the last weights are kept.
     chooses: ClassVar[str | None] = "loss"
@@ -114,9 +114,10 @@ def comments(kind):
 
 def defaults_of(name, recipes):
     """What --help says of the values that the recipes have."""
-    values = {key: str(getattr(recipe, name)) for key, recipe in recipes.items()}
+    values = {key: getattr(recipe, name) for key, recipe in recipes.items()}
+    values = {key: "not set" if value is None else str(value) for key, value in values.items()}
     if len({*values.values()}) == 1:
-        return f"default: {next(iter(values.values()))}".replace("None", "not set")
+        return f"default: {next(iter(values.values()))}"
     return "default: " + ", ".join(f"{value} ({key})" for key, value in values.items())
 
 
@@ -134,10 +135,13 @@ def command_line(description, recipes, argv=None, prog=None):
     )
     default = next(iter(recipes))
     kind = type(recipes[default])
-    parser.add_argument("--recipe", choices=recipes, default=default, help=f"default: {default}")
-    about = comments(kind)
+    every, own = (parser.add_argument_group(title) for title in ("every run", "this one: what if?"))
+    every.add_argument("--recipe", choices=recipes, default=default, help=f"default: {default}")
+    about, inherited = comments(kind), {field.name for field in flags(kind.__base__)}
     for field in flags(kind):
-        text = f"{about.get(field.name, '')}; {defaults_of(field.name, recipes)}"
+        text = about.get(field.name, "")
+        if field.name not in ("fresh", "dry_run"):
+            text += f"; {defaults_of(field.name, recipes)}"
         how = {"help": text.replace("%", "%%")}
         origin, of = parts(inner(field.type))
         if inner(field.type) is bool:
@@ -147,7 +151,8 @@ def command_line(description, recipes, argv=None, prog=None):
             how["metavar"] = "{" + ",".join(map(str, of)) + "}"
         elif origin is tuple:
             how["nargs"] = "+"
-        parser.add_argument(flag(field.name), default=None, **how)
+        group = every if field.name in inherited else own
+        group.add_argument(flag(field.name), default=None, **how)
     given = vars(parser.parse_args(argv))
     name = given.pop("recipe")
     values = {

@@ -86,7 +86,7 @@ def parse(kind, given):
     """The value that a flag's text means, or the text as it is if it means none."""
     origin, of = parts(kind)
     if isinstance(given, list):
-        return tuple(parse(of[0], text) for text in given)
+        return tuple(parse(parts(inner(kind))[1][0], text) for text in given)
     if origin is Annotated and of[1].read:
         return of[1].read(given)
     if origin in (Annotated, Union):

@@ -204,7 +204,11 @@ def predictiveness(run, model, train, validation, rates):
 
 
 def figure2(recipe):
-    """Figure 2 of the paper, and its table: GoogLeNet with and without, at three learning rates."""
+    """Figure 2 of the paper, and its table: GoogLeNet with and without, at three learning rates.
+
+    NETWORKS has each network's norm, lrn, dropout, weight decay, decay and, of one, activation: for
+    these, flags change nothing here.
+    """
     measure = partial(predictiveness, rates={f"x{times}": times * recipe.lr for times in TIMES})
     runs = {}
     variants = []

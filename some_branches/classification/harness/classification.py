@@ -55,7 +55,9 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
         return metrics(loss, predicted if len(data.classes) > 10 else predicted[:, :1], true)
 
     result = run.finish(model, test, data.last_split, classes=data.classes)
-    if result and seen and pictures:
+    if result and pictures and not (run.folder / "curves.png").exists():
+        if not seen:  # finished before, and stopped before it was drawn
+            test()
         draw(run, model, data, loader, seen[0][1][:, 0], seen[0][2])
     return result
 

@@ -75,7 +75,7 @@ def confusion_matrix(path, matrix, classes, split):
 
 @plots.literal
 def filters(path, weight, title):
-    """The kernels [K, C, H, W] of a convolution: in colour if C is 3, else its first input map."""
+    """The kernels [K, C, H, W] of a convolution: in color if C is 3, else its first input map."""
     count, channels = weight.shape[:2]
     columns = min(count, 16)
     rows = -(-count // columns)

@@ -106,11 +106,6 @@ def spell(counts):
     return many if len(ranked) > FEW else ", ".join(ranked)
 
 
-def digest(splits):
-    """What files these splits consist of, in 12 hexadecimal digits."""
-    return hashlib.sha256(repr(splits).encode()).hexdigest()[:12]
-
-
 class Images(Dataset):
     """The images of a split: (uint8 array [3, H, W], class, path); of a broken file, no array."""
 

@@ -3,9 +3,10 @@
 The first two fit in memory, so a data set is one uint8 tensor of images and one of labels, and a
 batch is cut out of them and transformed as a whole: one call for 128 images, not 128 calls. The
 images of a folder are decoded by worker processes (folder.py), which bring them to one size; from
-there on they take the same way.
+there on they are treated the same.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -20,7 +21,7 @@ from torch.utils.data import (
 
 from harness import ROOT, settings
 from harness.errors import Refusal
-from harness.folder import FolderLoader, Images, default_workers, digest, find
+from harness.folder import FolderLoader, Images, default_workers, find
 from harness.sets import NAMES, by_name
 from harness.values import Natural, Rule, folder, is_folder
 
@@ -45,6 +46,7 @@ class Settings(settings.Settings):
     data: DataSet | None  # fashion-mnist, mnist, cifar10, or a folder of images
     workers: Natural = default_workers()  # processes that decode a folder's images; 0: this one
 
+    ASIDE: ClassVar = (*settings.Settings.ASIDE, "workers")
     chooses: ClassVar[str | None] = "accuracy"
     higher_is_better: ClassVar[bool] = True
 
@@ -77,11 +79,8 @@ class Data:
         """What tells runs on this data from others: for a folder, which files it consists of."""
         if not isinstance(self.train, Images):
             return {}
-        return {
-            "files": digest(
-                [part and part.files for part in (self.train, self.validation, self.test)]
-            )
-        }
+        splits = [part and part.files for part in (self.train, self.validation, self.test)]
+        return {"files": digest(splits, ROOT / self.settings.data)}
 
     def colors(self):
         """Mean [C] and covariance [C, C] of the training pixels' colors, from 0 to 255.
@@ -176,3 +175,10 @@ def first(split, count):
         part.broken = split.broken  # so that a file is reported once
         return part
     return tuple(part[:count] for part in split)
+
+
+def digest(splits, folder):
+    """What files of a folder its splits consist of, in 12 hexadecimal digits, wherever it lies."""
+    start = len(str(folder)) + 1
+    inside = [split and [(path[start:], label) for path, label in split] for split in splits]
+    return hashlib.sha256(repr(inside).encode()).hexdigest()[:12]

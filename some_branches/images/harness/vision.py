@@ -1,14 +1,16 @@
-"""What earlier branches introduced for images: augmentation, and protocols at test time.
+"""What branches of the path introduced for images: augmentation, and protocols at test time.
 
-Each is marked with its paper; the branch of that name writes it out in train.py, unless it is small
-change. An augmentation draws for each image of a batch [B, C, H, W] on its own. A protocol gives
-scores [B, classes].
+Each is marked with its paper. The branch of that name writes it out in train.py, except for helpers
+of a few lines; those after it import it. An augmentation draws for each image of a batch
+[B, C, H, W] on its own. A protocol gives scores [B, classes].
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
+
+from harness.errors import Refusal
 
 AT_ONCE = 250  # crops that the network is given together at test
 
@@ -22,6 +24,8 @@ def random_flip(images):
 def random_crop(images, size):
     """Cut a square of `size` pixels out of each image, at a place of its own (AlexNet, 4.1)."""
     count, channels, height, width = images.shape
+    if size > min(height, width):
+        raise Refusal(f"a crop of {size} pixels is larger than the image: --image-size, --side")
     device, pixel = images.device, torch.arange(size, device=images.device)
     rows = torch.randint(height - size + 1, (count, 1), device=device) + pixel
     columns = torch.randint(width - size + 1, (count, 1), device=device) + pixel
