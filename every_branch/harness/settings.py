@@ -129,13 +129,13 @@ def command_line(description, recipes, argv=None, prog=None):
     """
     parser = Parser(
         prog,
-        description=description,
+        description=inspect.cleandoc(description),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     default = next(iter(recipes))
     kind = type(recipes[default])
-    every, own = (parser.add_argument_group(title) for title in ("every run", "this one: what if?"))
+    every, own = (parser.add_argument_group(title) for title in ("every run", "this training"))
     every.add_argument("--recipe", choices=recipes, default=default, help=f"default: {default}")
     about, inherited = comments(kind), {field.name for field in flags(kind.__base__)}
     for field in flags(kind):
