@@ -365,6 +365,22 @@ def test_a_file_that_another_program_has_open(tiny, folder, monkeypatch, product
     assert tiny("train.py", *WORDS).code == 0 and (folder / "weights.pt").exists()
 
 
+def test_a_result_is_not_dropped_where_another_program_has_its_history_open(
+    tiny, folder, monkeypatch
+):
+    def busy(path, missing_ok=False):
+        if path.name == "history.csv":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        os.unlink(path)
+
+    tiny("train.py", *WORDS)
+    monkeypatch.setattr(tiny.files.time, "sleep", lambda seconds: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "unlink", busy)
+        one_line(tiny("train.py", *WORDS, "--fresh"), "history.csv", "open elsewhere")
+    assert "finished before" in tiny("train.py", *WORDS).out
+
+
 def test_a_full_disk_and_a_name_too_long_are_one_line(tiny, folder, monkeypatch):
     def full(content, part):
         part.write_bytes(b"half")

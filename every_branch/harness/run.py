@@ -63,7 +63,11 @@ class Run:
             self.best, self.example = self.saved["best"], self.saved["example"]
         elif not self.settings.dry_run:
             self.save()
-            for old in ("weights.pt", "history.csv", "*.png"):  # once the new run has a footing
+            for old in (
+                "*.png",
+                "history.csv",
+                "weights.pt",
+            ):  # the result last: one may be refused
                 for path in self.folder.glob(old):
                     files.remove(path)
         parameters = sum(p.numel() for p in state["model"].parameters())
