@@ -121,8 +121,7 @@ class Run:
 
     def is_better(self, metrics):
         """Whether these metrics are better than the best; the last ones are, if nothing chooses."""
-        name = self.settings.chooses
-        if name is None or self.best is None:
+        if (name := self.settings.chooses) is None or self.best is None:
             return True
         new, old = metrics[name], self.best["metrics"][name]
         return new > old if self.settings.higher_is_better else new < old
@@ -186,7 +185,6 @@ class Run:
 
     def save(self):
         """Write all that the run needs to go on; history.csv beside it."""
-        state = {key: part.state_dict() for key, part in self.state.items()}
         whole = {
             "settings": self.identity,
             "provenance": self.made_by,
@@ -195,7 +193,7 @@ class Run:
             "best": self.best,
             "example": self.example,
             "random": checkpoint.random_state(self.device),
-            **state,
+            **{key: part.state_dict() for key, part in self.state.items()},
         }
         checkpoint.save(self.folder / "state.pt", whole)
         checkpoint.save_history(self.folder, self.history)
