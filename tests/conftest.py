@@ -210,3 +210,15 @@ def folder_of_images(home, width):
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
     return folder_of_images(tmp_path_factory.mktemp("photographs"), 300)
+
+
+@pytest.fixture
+def tiny(toy):
+    """The toy, with nothing trained."""
+    yield toy
+    clean(toy)
+
+
+@pytest.fixture
+def folder(tiny):
+    return tiny.home / "checkpoints" / TOY / "laptop-epochs-3-batch-size-100-seed0"

@@ -1,0 +1,161 @@
+"""A run, by a toy that trains in a blink: what chooses, what diverges, what is killed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from conftest import clean
+from toys import WORDS, Death, load, one_line, same
+
+
+def test_the_epochs_figures_weigh_every_example_alike(tiny):
+    """Batches of unequal size; a mean over the batch, or one number an example."""
+    meter = tiny.meter.Meter("epoch 1/1")
+    numbers = torch.arange(10.0).square()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(numbers), 4)
+    for (batch,) in meter.batches(loader):
+        meter.log({"loss": batch.mean(), "large": batch > 20})
+    assert meter.means() == {"loss": pytest.approx(28.5), "large": 0.5} and meter.seen == 10
+
+
+@pytest.mark.parametrize("higher, chosen", [(True, 2), (False, 1), (None, 3)])
+def test_the_recipe_says_which_metric_chooses_and_which_direction(
+    tiny, monkeypatch, higher, chosen
+):
+    """Of equal ones the first; if nothing chooses, the last."""
+    kind = type(tiny.train.RECIPES["laptop"])
+    monkeypatch.setattr(kind, "chooses", None if higher is None else "score")
+    monkeypatch.setattr(kind, "higher_is_better", bool(higher))
+    scores = iter([0.25, 0.5, 0.5, 0.125])
+    monkeypatch.setattr(tiny.symbols, "evaluate", lambda *_: {"score": next(scores)})
+    run = tiny.train.fit(tiny.parse(*WORDS))
+    assert run.result["epoch"] == chosen
+    assert run.result["metrics"] == {"score": 0.125} and run.result["split"] == "test"
+    assert run.result["chosen_by"]["score"] == {1: 0.25, 2: 0.5, 3: 0.5}[chosen]
+
+
+def test_an_untested_run_says_so(tiny):
+    recipe = tiny.parse(*WORDS)
+    run = tiny.run.Run("Toy", recipe)
+    train, validation, _ = tiny.symbols.load(recipe, run.device)
+    model = tiny.model.Toy()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for epoch in run.epochs(model=model, optimizer=optimizer):
+        for inputs, following in run.batches(train):
+            run.log(loss=model(inputs).square().mean())
+        run.validate(model, {"bits": 3.0 - epoch}, extra=7)
+    result = run.finish(model)
+    assert result["split"] == "validation" and result["metrics"] == {"bits": 0.0}
+    assert result["seconds"] == sum(row["seconds"] for row in run.history) and result["epochs"] == 3
+    with open(run.folder / "history.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["validation_bits"], row["extra"]) for row in rows] == [
+        ("1", "2.0", "7"),
+        ("2", "1.0", "7"),
+        ("3", "0.0", "7"),
+    ]
+
+
+def test_several_runs_in_one_process_do_not_touch_each_other(tiny):
+    alone = tiny.train.fit(tiny.parse(*WORDS)).model.state_dict()
+    tiny.train.fit(tiny.parse(*WORDS, "--seed", 3))
+    again = tiny.train.fit(tiny.parse(*WORDS, "--fresh"))
+    assert same(again.model.state_dict(), alone)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(
+    tiny, folder, monkeypatch
+):
+    def explode(self, values):
+        bad = self.title.startswith("epoch 2")
+        log(self, {"loss": values["loss"] * (float("inf") if bad else 1)})
+
+    log = tiny.meter.Meter.log
+    monkeypatch.setattr(tiny.meter.Meter, "log", explode)
+    one_line(tiny("train.py", *WORDS), "epoch 2", "--lr", code=1)
+    state = load(folder / "state.pt")
+    assert state["epoch"] == 1 and all(v.isfinite().all() for v in state["model"].values())
+
+
+def test_killed_at_any_rename_it_ends_with_the_same_bits(tiny, folder, monkeypatch):
+    """Before and after each of the nine: of state.pt, history.csv, weights.pt."""
+    tiny("train.py", *WORDS)
+    unbroken, history = load(folder / "weights.pt"), (folder / "history.csv").read_text()
+    replace = os.replace
+    for when in range(1, 10):
+        for after in (False, True):
+            clean(tiny)
+            calls = 0
+
+            def die(*paths, when=when, after=after):
+                nonlocal calls
+                calls += 1
+                if calls == when and not after:
+                    raise Death
+                replace(*paths)
+                if calls == when:
+                    raise Death
+
+            monkeypatch.setattr(tiny.files.os, "replace", die)
+            with pytest.raises(Death):
+                tiny("train.py", *WORDS)
+            monkeypatch.setattr(tiny.files.os, "replace", replace)
+            done = tiny("train.py", *WORDS)
+            assert done.code == 0, (when, after, done)
+            assert same(load(folder / "weights.pt")["weights"], unbroken["weights"])
+            columns = [line.split(",")[:4] for line in history.splitlines()]
+            rows = (folder / "history.csv").read_text().splitlines()
+            assert [row.split(",")[:4] for row in rows] == columns
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL and SIGINT for one process")
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_killed_from_outside_it_ends_with_the_same_bits(tiny, blow):
+    """A real process, which writes a log and no progress bar."""
+    words = ["--epochs", "20", "--batch-size", "20"]
+    folder = tiny.home / "checkpoints" / "Toy" / "laptop-epochs-20-seed0"
+    process = subprocess.Popen(
+        [sys.executable, str(tiny.home / "train.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell makes what it starts in the background deaf to it, and so all that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not process.stdout.readline().startswith("epoch   2"):
+        assert process.poll() is None
+    process.send_signal(blow)
+    _, error = process.communicate()
+    assert process.returncode == (130 if blow == signal.SIGINT else -9)
+    assert "Traceback" not in error and "%|" not in error
+    assert len(error.splitlines()) == (1 if blow == signal.SIGINT else 0)
+    assert (folder / "state.pt").exists()
+    done = tiny("train.py", *words)
+    assert done.code == 0 and "of them done before" in done.out
+    resumed = load(folder / "weights.pt")["weights"]
+    assert same(resumed, tiny.train.fit(tiny.parse(*words, "--fresh")).model.state_dict())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_bar_with_speed_and_time_left(tiny):
+    import pty
+    import termios
+
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 140))
+    command = [sys.executable, str(tiny.home / "train.py"), "--epochs", "1", "--batch-size", "1"]
+    process = subprocess.Popen(command, stdout=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    try:
+        while chunk := os.read(leader, 4096):
+            shown += chunk
+    except OSError:  # Linux: the other end is closed
+        pass
+    assert process.wait() == 0
+    assert b"epoch 1/1:" in shown and b"/1000 [" in shown and b"it/s" in shown
