@@ -24,6 +24,7 @@ import branches  # noqa: E402
 MODELS = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
 NAMES = [model["name"] for model in MODELS]
 TOY = "Toy"
+PARTS = {model["name"]: model["parts"] for model in MODELS}
 
 torch.set_num_threads(1)  # small networks on all cores wait for whatever else the machine does
 
@@ -137,10 +138,22 @@ def harness(every_branch):
     return every_branch["LeNet"]
 
 
+def pytest_generate_tests(metafunc):
+    """Where a test file names no branch, its tests are asked of every one, and of the toy."""
+    if "branch" in metafunc.fixturenames and not hasattr(metafunc.module, "NAME"):
+        metafunc.parametrize("branch", [*NAMES, TOY], indirect=True)
+
+
 @pytest.fixture
-def branch(request, every_branch):
-    """The branch that a test file names as NAME, with nothing trained and no data but its own."""
-    branch = every_branch[request.module.NAME]
+def branch(request, every_branch, small):
+    """The branch that a test file names as NAME; or each, with few images where it has any."""
+    if not hasattr(request, "param"):
+        branch = every_branch[request.module.NAME]
+    elif request.param == TOY:
+        branch = request.getfixturevalue("toy")
+    else:
+        branch = every_branch[request.param]
+        small(branch)
     yield branch
     clean(branch)
 
@@ -222,3 +235,8 @@ def tiny(toy):
 @pytest.fixture
 def folder(tiny):
     return tiny.home / "checkpoints" / TOY / "laptop-epochs-3-batch-size-100-seed0"
+
+
+def images_only(branch):
+    if "images" not in PARTS.get(branch.name, ()):
+        pytest.skip("has no images")

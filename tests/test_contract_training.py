@@ -1,0 +1,169 @@
+"""What every branch has to be, continued: its trainings, and what they leave behind."""
+
+import json
+import math
+import re
+
+import golden
+import pytest
+import torch
+
+from conftest import NAMES, PARTS, ROOT, TOY, clean, images_only
+
+
+def outcome(branch, *words):
+    """What a short training comes to, without its times, and what it prints."""
+    done = branch("train.py", *words)
+    assert done.code == 0, done.err
+    (saved,) = branch.runs().values()
+    times = ("seconds", "examples_per_second")
+    rows = [{k: v for k, v in row.items() if k not in times} for row in saved["history"]]
+    return rows, saved["weights"], saved["result"]["metrics"], done.out
+
+
+def test_a_run_that_died_ends_with_the_same_bits_and_then_is_finished(branch, monkeypatch):
+    """It dies after its first epoch, and in the middle of its second."""
+    words = ("--epochs", 2, "--batch-size", 50, "--limit", 100, "--seed", 5)
+    rows, weights, metrics, _ = outcome(branch, *words)
+    clean(branch)
+
+    class Death(BaseException):
+        pass
+
+    def die_in_the_second(self, values):
+        if self.title.startswith("epoch 2"):
+            raise Death
+        log(self, values)
+
+    log = branch.meter.Meter.log
+    monkeypatch.setattr(branch.meter.Meter, "log", die_in_the_second)
+    with pytest.raises(Death):
+        branch("train.py", *words)
+    monkeypatch.setattr(branch.meter.Meter, "log", log)
+    again, resumed, tested, printed = outcome(branch, *words)
+    assert "1 of them done before" in printed
+    assert again == rows and tested == metrics and resumed.keys() == weights.keys()
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+
+    done = branch("train.py", *words)
+    assert done.code == 0 and "finished before" in done.out and "--fresh" in done.out
+
+
+def test_what_a_finished_run_leaves(branch):
+    """All that is needed to use it elsewhere: weights, classes, the shape of an input."""
+    rows, weights, metrics, printed = outcome(branch, "--epochs", 1, "--limit", 100)
+    ((title, saved),) = branch.runs().items()
+    assert title == "laptop-epochs-1-limit-100-seed0"
+    folder = branch.home / "checkpoints" / branch.name / title
+    assert {path.name for path in folder.iterdir()} == {"weights.pt", "history.csv"}
+    assert str(folder) in printed and len(rows) == 1
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert saved["settings"]["recipe"] == "laptop" and saved["settings"]["seed"] == 0
+    assert {"model.py", "train.py"} <= saved["provenance"]["code"].keys()
+    assert saved["result"]["parameters"] > 0 and saved["result"]["macs"] > 0
+    if "images" in PARTS.get(branch.name, ()):
+        assert len(saved["classes"]) == 10 and len(saved["input"]) == 3
+
+
+@pytest.mark.parametrize("recipe", ["laptop", "paper"])
+def test_each_recipe_takes_photographs_of_any_shape(branch, photographs, recipe):
+    """A run on a folder is named for what it is: there are no test images."""
+    images_only(branch)
+    if recipe not in branch.train.RECIPES:
+        pytest.skip("has no such recipe")
+    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
+    words = ["--recipe", recipe, "--data", photographs, "--workers", 0, "--epochs", 1]
+    words += ["--batch-size", 8] if recipe == "laptop" else ["--batch-size", 16, "--limit", 8]
+    if recipe == "paper" and "width" in fields:
+        words += ["--width", 0.125]
+        words += (
+            ["--scales", 64, 80, "--side", 80, "--image-size", 64] if "scales" in fields else []
+        )
+    done = branch("train.py", *words)
+    if branch.name == "LeNet" and recipe == "paper":  # see optimizer.py
+        assert done.code == 2 and "in memory" in done.err
+        return
+    assert done.code == 0, done.err
+    ((title, saved),) = branch.runs().items()
+    assert "workers" not in title and "workers" not in saved["settings"]
+    assert saved["result"]["split"] == "validation" and "\nValidation: " in done.out
+    assert saved["classes"] == ("cat", "dog") and "8 cat" in done.out
+
+
+@pytest.mark.parametrize("recipe", ["laptop", "paper"])
+def test_each_recipe_takes_small_color_images_in_memory(branch, recipe):
+    """What --data cifar10 gives."""
+    images_only(branch)
+    if recipe not in branch.train.RECIPES:
+        pytest.skip("has no such recipe")
+    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
+    words = ["--recipe", recipe, "--data", "cifar10", "--batch-size", 4, "--dry-run"]
+    words += ["--width", 0.125] if "width" in fields and recipe == "paper" else []
+    done = branch("train.py", *words)
+    assert done.code == 0, done.err
+
+
+def test_model_py_meets_the_papers_figures(branch):
+    done = branch("model.py")
+    assert not done.code, done.out
+    assert re.search(r"Every figure of the paper is met(\.|, but for those in quotes)", done.out)
+
+
+def test_the_first_steps_are_those_on_record(branch, fashion_mnist, monkeypatch):
+    """With a tolerance for other processors and versions; see golden.py."""
+    if branch.name == TOY:
+        pytest.skip("has no record")
+    monkeypatch.setattr(branch.images, "by_name", lambda name: fashion_mnist)
+    monkeypatch.setattr(branch.images, "VALIDATION", 5_000)
+    recorded = json.loads((golden.FOLDER / f"{branch.name}.json").read_text(encoding="utf-8"))
+    assert recorded.keys() == branch.train.RECIPES.keys()
+    for recipe, expected in recorded.items():
+        found = golden.curve(branch, recipe)
+        assert found["losses"] == pytest.approx(expected.pop("losses"), rel=2e-3)
+        for key, value in expected.items():
+            if isinstance(value, dict):
+                assert found[key].keys() == value.keys() and found[key]["name"] == value["name"]
+                numbers = {k: v for k, v in value.items() if k not in ("name", "betas")}
+                assert {k: found[key][k] for k in numbers} == pytest.approx(numbers)
+            else:
+                assert found[key] == pytest.approx(value)
+
+
+def test_a_new_task_takes_few_lines():
+    """Of plumbing: the toy's part of some_branches/."""
+    lines = [
+        line
+        for path in (ROOT / "tests/toy/some_branches").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    assert 0 < len(lines) < 100
+
+
+# Long: `make test-full`
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_trained_network_can_be_exported(every_branch, small, name):
+    """As the branch's README shows, for any size of a batch."""
+    branch = every_branch[name]
+    small(branch)
+    run = branch.train.fit(branch.parse("--limit", 100, "--epochs", 1))
+    again = branch.train.fit(branch.parse("--limit", 100, "--epochs", 1))
+    clean(branch)
+    network, batch = again.model.eval(), torch.export.Dim("batch")
+    example = torch.zeros(2, *again.input)
+    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
+    images = torch.randn(3, *run.input)
+    torch.testing.assert_close(program.module()(images), run.model.eval()(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_two_epochs_on_all_images_learn(every_branch, name):
+    """A tenth would be guessing."""
+    branch = every_branch[name]
+    done = branch("train.py", "--epochs", 2)
+    (saved,) = branch.runs().values()
+    clean(branch)
+    assert done.code == 0 and saved["result"]["metrics"]["accuracy"] > 0.6
