@@ -90,8 +90,66 @@ def test_a_full_disk_and_a_name_too_long_are_one_line(tiny, folder, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(tiny.checkpoint.torch, "save", full)
         one_line(tiny("train.py", *WORDS), "state.pt", "cannot be written")
-    assert not [*folder.iterdir()]
+    assert not [*folder.glob("[!.]*")]
     one_line(tiny("train.py", "--data", "x" * 300), "cannot be read")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+def test_a_limit_on_the_size_of_files_is_one_line_and_then_the_run_goes_on(tiny, folder):
+    import resource
+
+    stop_in_the_second_epoch(tiny)
+    before = (folder / "state.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        done = tiny("train.py", *WORDS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    one_line(done, "state.pt", "cannot be written")
+    assert (folder / "state.pt").read_bytes() == before and not [*folder.glob("*.part")]
+    assert "1 of them done before" in tiny("train.py", *WORDS).out
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do all")
+def test_a_folder_or_a_file_without_rights_is_one_line_and_then_the_run_goes_on(tiny, folder):
+    stop_in_the_second_epoch(tiny)
+    for path, mode, words in ((folder, 0o500, "written"), (folder / "state.pt", 0, "read")):
+        was = path.stat().st_mode
+        path.chmod(mode)
+        one_line(tiny("train.py", *WORDS), "state.pt", f"cannot be {words}", "Permission denied")
+        path.chmod(was)
+    assert "1 of them done before" in tiny("train.py", *WORDS).out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_a_pipe_is_no_checkpoint(tiny, folder):
+    """And is not waited for."""
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "weights.pt")
+    one_line(tiny("train.py", *WORDS), "weights.pt", "no regular file")
+
+
+def test_where_there_are_no_locks_it_says_so_and_goes_on(tiny, folder, monkeypatch):
+    def take(file):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(tiny.lock, "take", take)
+    done = tiny("train.py", *WORDS, "--seed", 9)
+    assert done.code == 0 and done.err.count("\n") == 1
+    assert "Warning" in done.err and "No locks" in done.err and "twice" in done.err
+
+
+def test_what_another_process_made_in_the_meantime_is_not_overwritten(tiny, folder):
+    """Between the start of a run and its first save."""
+    run = tiny.run.Run("Toy", tiny.parse(*WORDS))
+    folder.mkdir(parents=True)
+    (folder / "weights.pt").write_bytes(b"a result")
+    tiny.lock.held.clear()
+    model = tiny.model.Toy()
+    with pytest.raises(tiny.errors.Refusal, match="another process: run the command again"):
+        next(run.epochs(model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1)))
+    assert (folder / "weights.pt").read_bytes() == b"a result"
 
 
 class Hostile:
@@ -116,7 +174,7 @@ SPOILED = {  # what is done to the file, and what the line says
         lambda path: path.write_bytes(pickle.dumps(Hostile(path.with_name("executed")))),
         "broken",
     ),
-    "another program's": (lambda path: torch.save({"weights": torch.zeros(3)}, path), "broken"),
+    "another program's": (lambda path: torch.save({"weights": torch.zeros(3)}, path), "lacks"),
     "another model's": (
         lambda path: edit(path, lambda saved: saved["settings"].update(model="AlexNet")),
         "model is AlexNet there, Toy here",
@@ -137,40 +195,36 @@ SPOILED = {  # what is done to the file, and what the line says
 }
 
 
-def stop_in_the_second_epoch(tiny, monkeypatch):
+def stop_in_the_second_epoch(tiny):
     def die(self, values):
         if self.title.startswith("epoch 2"):
             raise Death
         log(self, values)
 
     log = tiny.meter.Meter.log
-    with monkeypatch.context() as patch, pytest.raises(Death):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Death):
         patch.setattr(tiny.meter.Meter, "log", die)
         tiny("train.py", *WORDS)
 
 
 @pytest.mark.parametrize("name", ["state.pt", "weights.pt"])
 @pytest.mark.parametrize("spoil, reason", SPOILED.values(), ids=SPOILED)
-def test_a_file_that_does_not_belong_is_refused_by_name(
-    tiny, folder, monkeypatch, name, spoil, reason
-):
+def test_a_file_that_does_not_belong_is_refused_by_name(tiny, folder, name, spoil, reason):
     """Nothing of it is executed or overwritten, and the line says what --fresh would drop."""
     if name == "weights.pt":
         tiny("train.py", *WORDS)
     else:
-        stop_in_the_second_epoch(tiny, monkeypatch)
+        stop_in_the_second_epoch(tiny)
     spoil(folder / name)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
     epochs = 3 if name == "weights.pt" else 1
     one_line(tiny("train.py", *WORDS), reason, "--fresh", f"the {epochs} epochs")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.glob("[!.]*")} == before
     assert "executed" not in before
     assert tiny("train.py", *WORDS, "--fresh").code == 0
 
 
-def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished(
-    tiny, folder, monkeypatch
-):
+def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished(tiny, folder):
     """It is model.py and train.py that count, not the harness, and not experiments.py."""
     paths = [tiny.home / name for name in ("model.py", "harness/run.py", "experiments.py")]
     originals = [path.read_bytes() if path.exists() else b"" for path in paths]
@@ -179,7 +233,7 @@ def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished
         path.write_bytes((path.read_bytes() if path.exists() else b"") + b"\n# changed\n")
 
     try:
-        stop_in_the_second_epoch(tiny, monkeypatch)
+        stop_in_the_second_epoch(tiny)
         for path in paths[1:]:
             change(path)
         change(paths[0])

@@ -121,14 +121,14 @@ def test_a_finished_run_has_its_pictures_and_one_that_fails_is_a_warning(lenet, 
         f"Warning: {folder / 'predictions.png'} could not be drawn: Expected a symbol"
     ]
     drawn = {"curves.png", "confusion.png", "filters.png"}
-    assert {path.name for path in folder.iterdir()} == {"weights.pt", "history.csv", *drawn}
+    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv", *drawn}
     for picture in folder.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
     with monkeypatch.context() as patch:
         patch.setattr(lenet.pictures, "draw", fail)
         done = lenet("train.py", *words, "--fresh")
     assert done.code == 0 and "Warning: no pictures" in done.err
-    assert {path.name for path in folder.iterdir()} == {"weights.pt", "history.csv"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv"}
 
 
 def test_names_are_drawn_literally(lenet, tmp_path):

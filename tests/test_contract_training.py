@@ -55,7 +55,7 @@ def test_what_a_finished_run_leaves(branch):
     ((title, saved),) = branch.runs().items()
     assert title == "laptop-epochs-1-limit-100-seed0"
     folder = branch.home / "checkpoints" / branch.name / title
-    assert {path.name for path in folder.iterdir()} == {"weights.pt", "history.csv"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv"}
     assert str(folder) in printed and len(rows) == 1
     assert all(math.isfinite(value) for value in metrics.values())
     assert saved["settings"]["recipe"] == "laptop" and saved["settings"]["seed"] == 0

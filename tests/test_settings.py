@@ -15,7 +15,7 @@ def test_settings_have_types_that_are_checked(harness):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Recipe(harness.settings.Settings):
-        area: tuple[values.Share, ...] = (0.5,)
+        area: tuple[values.Share, ...] = (0.25, 0.5)
         lrn: bool = True
         side: Literal["left", 2] = "left"
         decay: values.Positive | None = None
@@ -24,8 +24,12 @@ def test_settings_have_types_that_are_checked(harness):
     good = {"area": (0, 1.0), "lrn": False, "side": 2, "decay": 0.1, "lr": 1e-9, "seed": 2**32 - 1}
     assert dataclasses.replace(recipe, **good).side == 2
     wrong = {"lr": [0, True, "1", float("nan"), float("inf")], "lrn": [1, "on", None]}
-    wrong |= {"area": [(), (2,), [0.5], 0.5], "side": ["2", "right", True], "decay": [0, "none"]}
-    wrong |= {"epochs": [0, 1.0, True], "seed": [-1, 2**32], "limit": [0], "data": [3]}
+    wrong |= {
+        "area": [(), (0, 2), (0.5, 0.25), [0, 0.5], 0.5],
+        "side": ["2", "right", True],
+        "decay": [0, "none"],
+    }
+    wrong |= {"epochs": [0, 1.0, True, 2**63], "seed": [-1, 2**32], "limit": [0], "data": [3]}
     for name, values in wrong.items():
         for value in values:
             with pytest.raises(harness.errors.Refusal, match=f"--(no-)?{name} .*it should be"):
@@ -38,7 +42,7 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Recipe(harness.settings.Settings):
-        scales: tuple[values.Count, ...] = (1,)
+        scales: tuple[values.Count, ...] = (1, 2)
         lrn: bool = True
         groups: values.Literal[2, 1] = 2
         decay: values.Positive | None = None
@@ -60,6 +64,9 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
     assert title("--no-lrn", "--seed", "3", "--lr", "1e-2") == "laptop-lr-0.01-no-lrn-seed3"
     assert title("--lr", "0.5", "--device", "cpu", "--fresh", "--dry-run") == "laptop-seed0"
     assert parse("--lr", "0.1").but(lr=0.5, seed=1).title() == "laptop-seed1"
+    for scales in (["4"], ["4", "5", "6"], ["5", "4"], ["x", "y"]):
+        with pytest.raises(harness.errors.Refusal, match="--scales"):
+            parse("--scales", *scales)
     titles = {title(*words) for words in ([], ["--data", "/x/b"], ["--data", "/y/b"])}
     assert len(titles) == 3 and all("/" not in one for one in titles)
 

@@ -1,18 +1,23 @@
 """Checkpoints: what a run writes, reads again, and refuses to read.
 
 A checkpoint is a dict with "settings", which say what the run is, and "provenance", which says
-what made it (provenance.py). The first has to fit; the second is reported.
+what made it (provenance.py). The first has to fit; the second is reported. The rest has to be what
+the run itself would have written (contents.py).
 """
 
+import contextlib
 import random
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
 
-from harness import provenance
-from harness.errors import Refusal, reason, warn
+from harness import contents, provenance
+from harness.errors import Refusal, quoted, reason, warn
 from harness.files import is_there, readable, replace, write_csv
+from harness.likeness import Unfit, differ
+from harness.table import count
 
 
 def save(path, content):
@@ -35,69 +40,72 @@ def save(path, content):
 
 
 def load(path):
-    """What torch.save wrote to a file, on the CPU; raises nearly anything if the file is broken."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
+    """The dict that torch.save wrote to a file, on the CPU; Unfit if the file is anything else.
 
-
-def read(path, settings, *needed):
-    """The dict in a file that a run with these settings wrote; Refusal of any other file.
-
-    No code in it is ever executed. needed: keys that the dict has to have besides the settings. A
-    setting that only one of the two knows of came or went with the code, and is no difference.
+    No code in it is ever executed. It is a zip file, with a sum of each part that PyTorch does not
+    look at when it reads: a flipped bit would pass for a weight.
     """
     readable(path)
     try:
-        saved = load(path)
-        theirs = dict(saved["settings"])
-        if not saved.keys() >= {"provenance", *needed}:
-            raise KeyError
-    except Exception:
-        raise Refusal(
-            f"{path} is no checkpoint of this program, or a broken one; "
-            f"{starting_over(path.parent)}"
-        ) from None
-    for key in theirs.keys() & settings.keys():
-        if theirs[key] != settings[key]:
-            raise Refusal(
-                f"{path} is of another run: {key} is {theirs[key]} there, {settings[key]} here; "
-                f"{starting_over(path.parent)}"
-            )
-    return saved
+        with zipfile.ZipFile(path) as archive, warnings.catch_warnings():
+            if archive.testzip() is None:
+                warnings.simplefilter("ignore")
+                saved = torch.load(path, map_location="cpu", weights_only=True)
+                if isinstance(saved, dict):
+                    return saved
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read: {reason(error)}") from None
+    except Exception:  # zipfile and torch.load raise nearly anything
+        pass
+    raise Unfit("is no checkpoint of this program, or a broken one")
 
 
-def recall_finished(folder, settings):
-    """What weights.pt of the same run holds; None if it is not finished."""
-    path = folder / "weights.pt"
-    return read(path, settings, "result", "history", "weights") if is_there(path) else None
+@contextlib.contextmanager
+def fitting(path):
+    """Meanwhile, what does not fit is refused, by the name of its file."""
+    try:
+        yield
+    except Unfit as unfit:
+        raise Refusal(f"{path} {unfit}; {starting_over(path.parent)}") from None
 
 
-def recall_half_way(folder, settings, made_by):
-    """What state.pt of the same run holds; None if there is none. Refusal after other code."""
-    path = folder / "state.pt"
+def recall(path, settings, made_by, half_way=False):
+    """What a file of the same run holds, None if there is none; Refusal of any other file.
+
+    A setting that only one of the two knows of came or went with the code, and is no difference.
+    made_by: the provenance of today; what is half way has to be by the same code.
+    """
     if not is_there(path):
         return None
-    saved = read(path, settings, "epoch", "history", "best", "example", "random")
-    own = set() if "experiment" in settings["recipe"] else {"experiments.py"}
-    code = sorted(made_by["code"].keys() - own)
-    if other := provenance.changed(saved["provenance"], made_by, code):
+    with fitting(path):
+        saved = load(path)
+        contents.need_origin(saved, made_by)
+    theirs = saved["settings"]
+    for key in theirs.keys() & settings.keys():
+        if differ(theirs[key], settings[key]):
+            raise Refusal(
+                f"{path} is of another run: {key} is {quoted(theirs[key])} there, "
+                f"{quoted(settings[key])} here; {starting_over(path.parent)}"
+            )
+    aside = () if "experiment" in settings["recipe"] else {"experiments.py"}
+    if half_way and (other := provenance.changed(saved["provenance"], made_by, aside)):
         raise Refusal(
             f"{path} is half way, by other code: {other[0]} has changed since. Put it back to go "
-            f"on; {starting_over(folder)}"
+            f"on; {starting_over(path.parent)}"
         )
     return saved
 
 
-def restore(state, saved, folder):
-    """Bring {name: what has a state_dict} to what was saved; Refusal if it does not fit."""
+def restore(saved, state, device):
+    """Bring the random state and {name: what has a state_dict} to what was saved; or Unfit."""
     try:
         for key, part in state.items():
             part.load_state_dict(saved[key])
+        if saved["epoch"]:
+            count(state["model"], saved["example"].to(device))  # as it will be in the end
+        set_random_state(saved["random"], device)
     except Exception:
-        raise Refusal(
-            f"what is in {folder} does not fit today's model.py; {starting_over(folder)}"
-        ) from None
+        raise Unfit("does not fit this run") from None
 
 
 def save_history(folder, history):
@@ -140,11 +148,12 @@ def set_random_state(state, device):
         torch.mps.set_rng_state(state["mps"])
 
 
-def finished(folder):
-    """What weights.pt of a finished run holds, by the run's folder; Refusal if there is none."""
+def weights(folder):
+    """{name: tensor} of a finished run, by the run's folder; Refusal if there is none."""
     path = Path(folder) / "weights.pt"
-    readable(path)
     try:
-        return load(path)
-    except Exception:
+        found = load(path).get("weights")
+        contents.need_weights(found)
+        return found
+    except Unfit:
         raise Refusal(f"{path} holds no weights of this program, or is broken") from None

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from harness import ROOT, files
+from harness import ROOT, files, lock
 from harness.errors import Diverged, Refusal, reason, warn
 from harness.meter import clock
 from harness.settings import command_line
@@ -80,6 +80,7 @@ def compare(name, settings, runs, panels, quantity, level=None):
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key, "") for key in columns} for row in rows]
     folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}, {settings.title()}"
+    lock.hold(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_csv(folder / "points.csv", rows)

@@ -1,5 +1,7 @@
 """What ends a program early, and how it is said: one line on stderr, no traceback."""
 
+import os
+import reprlib
 import sys
 import traceback
 from pathlib import Path
@@ -12,12 +14,32 @@ class Refusal(Exception):
 
 
 class Diverged(Exception):
-    """A loss that is not finite. Exit code 1; a comparison may catch it, and go on without it."""
+    """A number that is not finite. Exit code 1; a comparison may catch it, and go on without it."""
+
+
+def diverged(what, when):
+    """A Diverged that says what is not finite, when, and what to do."""
+    advice = "training has diverged, and stops. Try a lower learning rate, --lr"
+    return Diverged(f"{what} is not finite after {when}: {advice}")
+
+
+def say(message):
+    """A line on stderr, and one line only: what cannot be printed is escaped."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(line, file=sys.stderr, flush=True)
 
 
 def warn(message):
-    """Say on stderr what went wrong where nothing was lost by it."""
-    print(f"Warning: {message}", file=sys.stderr, flush=True)
+    """Say what went wrong where nothing was lost by it."""
+    say(f"Warning: {message}")
+
+
+def quoted(value):
+    """A value as a message may quote it, however large and deep it is."""
+    brief = reprlib.Repr()
+    brief.maxlevel = 2
+    text = value if isinstance(value, str) else brief.repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def reason(error):
@@ -40,12 +62,21 @@ def refused_by_model(error):
     )
 
 
+def too_large(error):
+    """Whether an exception is PyTorch's or Python's way to say that a number is beyond bounds."""
+    words = ("overflow", "negative dimension", "too large")
+    return isinstance(error, (OverflowError, RuntimeError)) and (
+        any(word in str(error).lower() for word in words)
+    )
+
+
 def program(main):
     """Call main(), the whole of a command, and end as a command should."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a path may hold letters that a terminal lacks
     try:
         main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         message, code = (
             "stopped; without --fresh, the same command goes on where it was saved last",
@@ -55,6 +86,9 @@ def program(main):
         message, code = str(error), 1
     except Refusal as error:
         message, code = str(error), 2
+    except BrokenPipeError:  # as of `| head`
+        sys.stdout = open(os.devnull, "w")  # or else Python tries once more, and says so
+        message, code = "nobody reads on; the same command goes on where it was saved last", 1
     except Exception as error:
         if out_of_memory(error):
             message, code = f"out of memory ({reason(error)}); try a smaller --batch-size", 2
@@ -62,9 +96,14 @@ def program(main):
             message, code = reason(error), 2
         elif str(error).startswith("DataLoader worker"):  # raised wherever the training just is
             message, code = f"reading images failed ({reason(error)}): try --workers 0", 2
+        elif too_large(error):
+            message, code = f"a setting is too large ({reason(error)})", 2
+        elif isinstance(error, OSError):
+            where = "the output" if error.filename is None else error.filename
+            message, code = f"{where}: {reason(error)}", 2
         else:
             raise
     else:
         return
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    say(f"{Path(sys.argv[0]).name}: {message}")
     sys.exit(code)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import os
+import stat
 import time
 
 from harness.errors import Refusal, reason
@@ -11,23 +12,27 @@ from harness.errors import Refusal, reason
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
-def patiently(function, *paths):
+def patiently(function, *arguments):
     """Call it, and again for some seconds: on Windows, another program may have the file open."""
     for seconds in (0.1, 0.3, 0.6, 1, 2, None):
         try:
-            return function(*paths)
+            return function(*arguments)
         except PermissionError:
             if seconds is None:
                 raise
             time.sleep(seconds)
 
 
-def remove(path):
-    """Remove a file if it is there; Refusal if that is impossible."""
-    try:
-        patiently(lambda: path.unlink(missing_ok=True))
-    except OSError as error:
-        raise Refusal(f"{path} cannot be removed: {reason(error)}. Is it open elsewhere?") from None
+def remove(folder, *patterns):
+    """Remove files of a folder if they are there, in this order; Refusal if that is impossible."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            try:
+                patiently(path.unlink, True)  # or gone already
+            except OSError as error:
+                raise Refusal(
+                    f"{path} cannot be removed: {reason(error)}. Is it open elsewhere?"
+                ) from None
 
 
 def replace(path, write):
@@ -64,16 +69,21 @@ def write_csv(path, rows):
 
 
 def is_there(path):
-    """Whether a file exists; Refusal where that cannot be known, as of a name that is too long."""
+    """Whether a path leads to anything, a dead link included; Refusal where that is unknown."""
     try:
-        return path.exists()
-    except OSError as error:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:  # such as a name that is too long
         raise Refusal(f"{path} cannot be read: {reason(error)}") from None
+    return True
 
 
 def readable(path):
-    """Refusal if a file cannot be opened."""
+    """Refusal if a path is no regular file that can be opened; a pipe would be waited for."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
         open(path, "rb").close()
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {reason(error)}") from None

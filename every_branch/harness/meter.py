@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from harness.errors import Diverged
+from harness.errors import diverged
 
 
 def clock(seconds):
@@ -57,8 +57,5 @@ class Meter:
         for name, value in found.items():
             if not math.isfinite(value):
                 self.bar.close()
-                raise Diverged(
-                    f"the {name} is {value} after {self.seen:,} examples of {self.title}: training "
-                    "has diverged, and stops. Try a lower learning rate, --lr"
-                )
+                raise diverged(f"the {name}", f"{self.seen:,} examples of {self.title}")
         return found

@@ -35,9 +35,10 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def changed(theirs, ours, files):
-    """Those of some files of code that are not the same in two provenances."""
-    return [name for name in files if theirs["code"].get(name) != ours["code"].get(name)]
+def changed(theirs, ours, but=()):
+    """The files of our code, but for some, that are not the same in another provenance."""
+    code = sorted(ours["code"].keys() - but)
+    return [name for name in code if theirs["code"].get(name) != ours["code"].get(name)]
 
 
 def describe(made_by):

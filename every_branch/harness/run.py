@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from harness import ROOT, checkpoint, device, files, provenance
+from harness import ROOT, checkpoint, contents, device, files, lock, provenance
 from harness.meter import Meter, clock, words
 from harness.table import count
 
@@ -31,18 +31,18 @@ class Run:
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)
         self.epoch, self.history, self.best = 0, [], None
-        self.example = self.saved = self.result = None
+        self.example = self.finished = self.half_way = None
         random.seed(settings.seed)
         torch.manual_seed(settings.seed)
-        if settings.fresh or settings.dry_run:
+        if settings.dry_run:
             return
-        if finished := checkpoint.recall_finished(self.folder, self.identity):
-            self.result, self.history = finished["result"], finished["history"]
-            self.best = {"weights": finished["weights"]}
-            self.made_by, self.now = finished["provenance"], self.made_by
-            self.input = finished["input"]
-        else:
-            self.saved = checkpoint.recall_half_way(self.folder, self.identity, self.made_by)
+        if files.is_there(self.folder):
+            lock.hold(self.folder)
+        if not settings.fresh:
+            here = self.identity, self.made_by
+            self.finished = checkpoint.recall(self.folder / "weights.pt", *here)
+            if not self.finished:
+                self.half_way = checkpoint.recall(self.folder / "state.pt", *here, half_way=True)
 
     def place(self, model):
         """The model on this run's device."""
@@ -53,33 +53,30 @@ class Run:
 
         state: what a checkpoint holds (model=, optimizer=, schedule=): all that has a state_dict.
         """
-        if self.result:
-            return
         self.state, total = state, self.settings.epochs
-        if self.saved:
-            checkpoint.restore(state, self.saved, self.folder)
-            checkpoint.set_random_state(self.saved["random"], self.device)
-            self.epoch, self.history = self.saved["epoch"], self.saved["history"]
-            self.best, self.example = self.saved["best"], self.saved["example"]
+        expected = state, total, self.settings.chooses
+        if saved := self.finished:
+            with checkpoint.fitting(self.folder / "weights.pt"):
+                contents.need_finished(saved, *expected)
+            self.history, self.best = saved["history"], {"weights": saved["weights"]}
+            return
+        if saved := self.half_way:
+            with checkpoint.fitting(self.folder / "state.pt"):
+                contents.need_half_way(saved, *expected)
+                checkpoint.restore(saved, state, self.device)
+            self.epoch, self.history = saved["epoch"], saved["history"]
+            self.best, self.example = saved["best"], saved["example"]
         elif not self.settings.dry_run:
+            lock.hold(self.folder, new=not self.settings.fresh)
             self.save()
-            for old in (
-                "*.png",
-                "history.csv",
-                "weights.pt",
-            ):  # the result last: one may be refused
-                for path in self.folder.glob(old):
-                    files.remove(path)
+            # The result last: one may be refused. That curves.png is there says that all are.
+            files.remove(self.folder, "curves.png", "*.png", "history.csv", "weights.pt")
         parameters = sum(p.numel() for p in state["model"].parameters())
-        print(
-            f"{self.title}: {parameters:,} parameters, on {provenance.describe(self.made_by)}",
-            f"{total} epochs" + (f", {self.epoch} of them done before" if self.epoch else ""),
-            sep="\n",
-            flush=True,
-        )
+        before = f", {self.epoch} of them done before" if self.epoch else ""
+        print(f"{self.title}: {parameters:,} parameters, on {provenance.describe(self.made_by)}")
+        print(f"{total} epochs{before}", flush=True)
         while self.epoch < total:
-            self.epoch += 1
-            self.started = time.perf_counter()
+            self.epoch, self.started = self.epoch + 1, time.perf_counter()
             self.lr = state["optimizer"].param_groups[0]["lr"]
             yield self.epoch  # what follows runs when the next epoch is asked for
             if self.settings.dry_run:
@@ -107,7 +104,7 @@ class Run:
         row |= {"lr": self.lr, "examples_per_second": self.meter.speed}
         row["seconds"] = time.perf_counter() - self.started
         self.history.append(row)
-        better = self.is_better(metrics)
+        better = self.best is None or self.settings.prefers(metrics, self.best["metrics"])
         if better:
             weights = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
             self.best = {"metrics": metrics, "epoch": self.epoch, "weights": weights}
@@ -118,13 +115,6 @@ class Run:
             f"{self.meter.speed:,.0f} examples/s, {clock(left)} left",
             flush=True,
         )
-
-    def is_better(self, metrics):
-        """Whether these metrics are better than the best; the last ones are, if nothing chooses."""
-        if (name := self.settings.chooses) is None or self.best is None:
-            return True
-        new, old = metrics[name], self.best["metrics"][name]
-        return new > old if self.settings.higher_is_better else new < old
 
     def finish(self, model, test=None, split="test", **about):
         """Test the chosen weights, once, and write weights.pt; the result, None of a dry run.
@@ -139,15 +129,9 @@ class Run:
             parts = "training, validation and test" if metrics else "training and validation"
             print(f"Dry run: a batch of {parts} went through; nothing written")
             return None
-        checkpoint.restore({"weights": model}, self.best, self.folder)
-        if self.result:
-            files.remove(self.folder / "state.pt")  # in case it was stopped in between
-            code = self.now["code"].keys() - {"experiments.py"}
-            other = provenance.changed(self.made_by, self.now, sorted(code))
-            since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
-            print(f"{self.title}: finished before{since}. {self.summary()}")
-            print(f"In {self.folder}; --fresh trains it again, and drops this result")
-            return self.result
+        model.load_state_dict(self.best["weights"])
+        if self.finished:
+            return self.finish_again()
         metrics, self.input = test() if test else {}, tuple(self.example.shape[1:])
         self.result = {
             "metrics": metrics or self.best["metrics"],
@@ -169,9 +153,22 @@ class Run:
         }
         checkpoint.save_history(self.folder, self.history)  # in case it was stopped in between
         checkpoint.save(self.folder / "weights.pt", whole)
-        files.remove(self.folder / "state.pt")
+        files.remove(self.folder, "state.pt")
         print(self.summary())
         print(f"Weights and history.csv are in {self.folder}", flush=True)
+        return self.result
+
+    def finish_again(self):
+        """Report what was finished before, and complete what it may have been stopped in."""
+        saved, now = self.finished, self.made_by
+        self.result, self.input, self.made_by = saved["result"], saved["input"], saved["provenance"]
+        if not (self.folder / "history.csv").exists():
+            checkpoint.save_history(self.folder, self.history)
+        files.remove(self.folder, "state.pt")
+        other = provenance.changed(self.made_by, now, {"experiments.py"})
+        since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
+        print(f"{self.title}: finished before{since}. {self.summary()}")
+        print(f"In {self.folder}; --fresh trains it again, and drops this result")
         return self.result
 
     def summary(self):
@@ -195,5 +192,6 @@ class Run:
             "random": checkpoint.random_state(self.device),
             **{key: part.state_dict() for key, part in self.state.items()},
         }
+        contents.check_finite(whole)
         checkpoint.save(self.folder / "state.pt", whole)
         checkpoint.save_history(self.folder, self.history)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from harness.errors import Refusal
+from harness.errors import Refusal, quoted
 from harness.values import Count, Positive, Seed, expected, fits, inner, parse, parts
 
 
@@ -54,7 +54,8 @@ class Settings:
         for field in flags(type(self)):
             value = getattr(self, field.name)
             if not fits(field.type, value):
-                raise Refusal(f"{flag(field.name)} {value}: it should be {expected(field.type)}")
+                name = f"{flag(field.name)} {quoted(value)}"
+                raise Refusal(f"{name}: it should be {expected(field.type)}")
 
     def but(self, **values):
         """The same settings with other values; a run's folder is named for what differs."""
@@ -64,6 +65,13 @@ class Settings:
         """{setting: value} of all that decides what a run computes."""
         names = [field.name for field in flags(type(self)) if field.name not in self.ASIDE]
         return {"recipe": self.name} | {name: getattr(self, name) for name in names}
+
+    def prefers(self, new, old):
+        """Whether metrics are better than older ones; where nothing chooses, they are."""
+        if self.chooses is None:
+            return True
+        new, old = new[self.chooses], old[self.chooses]
+        return new > old if self.higher_is_better else new < old
 
     def title(self):
         """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
@@ -162,4 +170,10 @@ def command_line(description, recipes, argv=None, prog=None):
         for field in flags(kind)
         if given[field.name] is not None
     }
-    return dataclasses.replace(recipes[name], name=name).but(**values)
+    recipe = dataclasses.replace(recipes[name], name=name)
+    for field, value in values.items():
+        if isinstance(value, tuple):
+            most = len(getattr(recipe, field))
+            if not min(2, most) <= len(value) <= most:  # a range stays a range
+                raise Refusal(f"{flag(field)} {quoted(value)}: this recipe takes {most} of them")
+    return recipe.but(**values)

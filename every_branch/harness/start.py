@@ -2,8 +2,7 @@
 
 import hashlib
 
-from harness import ROOT
-from harness.checkpoint import finished
+from harness import ROOT, checkpoint
 from harness.errors import Refusal
 
 
@@ -16,7 +15,7 @@ class Start:
     def __init__(self, folder):
         self.folder, self.weights, self.identity = folder, None, {}
         if folder is not None:
-            self.weights = finished(ROOT / folder).get("weights", {})
+            self.weights = checkpoint.weights(ROOT / folder)
             file = (ROOT / folder / "weights.pt").read_bytes()
             self.identity = {"weights at the start": hashlib.sha256(file).hexdigest()[:12]}
 

@@ -1,4 +1,7 @@
-"""The types of settings: what a value may be, in words, as a check, and as read from a text."""
+"""The types of settings: what a value may be, in words, as a check, and as read from a text.
+
+A tuple is a range or a ladder: its values ascend.
+"""
 
 import math
 import types
@@ -17,8 +20,13 @@ class Rule(NamedTuple):
     read: Callable | None = None
 
 
-Count = Annotated[int, Rule("a whole number, 1 or more", lambda value: value >= 1)]
-Natural = Annotated[int, Rule("a whole number, 0 or more", lambda value: value >= 0)]
+MANY = 10**9  # more than anything here is counted to, and less than what overflows
+Count = Annotated[
+    int, Rule("a whole number from 1 to 1,000,000,000", lambda value: 1 <= value <= MANY)
+]
+Natural = Annotated[
+    int, Rule("a whole number from 0 to 1,000,000,000", lambda value: 0 <= value <= MANY)
+]
 Positive = Annotated[float, Rule("a number above 0", lambda value: value > 0)]
 Fraction = Annotated[float, Rule("a number from 0 to below 1", lambda value: 0 <= value < 1)]
 Share = Annotated[float, Rule("a number from 0 to 1", lambda value: 0 <= value <= 1)]
@@ -61,8 +69,10 @@ def expected(kind):
         return of[1].words
     if origin is Literal:
         return f"one of {', '.join(map(str, of))}"
-    if origin in (Union, tuple):
+    if origin is Union:
         return expected(of[0])
+    if origin is tuple:
+        return f"{expected(of[0])}, or several in ascending order"
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
 
 
@@ -76,7 +86,12 @@ def fits(kind, value):
     if origin is Union:
         return value is None or fits(of[0], value)
     if origin is tuple:
-        return type(value) is tuple and len(value) > 0 and all(fits(of[0], v) for v in value)
+        return (
+            type(value) is tuple
+            and len(value) > 0
+            and all(fits(of[0], v) for v in value)
+            and sorted(value) == list(value)
+        )
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
     return type(value) is kind

@@ -57,20 +57,22 @@ def second_derivatives(model, images, j):
 class DiagonalLevenbergMarquardt(torch.optim.Optimizer):
     """Stochastic gradient descent with a step size of each weight's own, eta / (mu + h_kk).
 
-    lr is eta; the h_kk of the weights are set by estimate() (III.B and appendix).
+    lr is eta; estimate() sets the h_kk of the weights, which are 0 before (III.B and appendix).
     """
 
     def __init__(self, parameters, lr, mu):
         super().__init__(parameters, {"lr": lr, "mu": mu})
 
     def estimate(self, second_derivatives):
-        mu = self.param_groups[0]["mu"]
-        self.scales = [1 / (mu + h) for h in second_derivatives]
+        group = self.param_groups[0]
+        for weight, h in zip(group["params"], second_derivatives):
+            self.state[weight]["scale"] = 1 / (group["mu"] + h)
 
     @torch.no_grad()
     def step(self):
         group = self.param_groups[0]
-        for weight, scale in zip(group["params"], self.scales):
+        for weight in group["params"]:
+            scale = self.state[weight].setdefault("scale", torch.full_like(weight, 1 / group["mu"]))
             weight.addcmul_(weight.grad, scale, value=-group["lr"])
 
 

@@ -20,7 +20,6 @@ def draw(run, model, data, loader, predicted, true):
     classes = len(data.classes)
     matrix = torch.bincount(true * classes + predicted, minlength=classes**2).view(classes, -1)
     drawn = {
-        "curves.png": lambda path: plots.learning_curves(path, run.history, run.title),
         "predictions.png": lambda path: predictions(
             path, images, true[:count], predicted[:count], data.classes, data.last_split
         ),
@@ -30,6 +29,8 @@ def draw(run, model, data, loader, predicted, true):
     if kernels is not None:
         title = "Filters of the first convolution"
         drawn["filters.png"] = lambda path: filters(path, kernels, title)
+    # The last: that it is there says that all are.
+    drawn["curves.png"] = lambda path: plots.learning_curves(path, run.history, run.title)
     names = plots.draw(run.folder, drawn)
     print(f"Pictures there: {', '.join(names)}")
 

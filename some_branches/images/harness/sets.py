@@ -7,6 +7,7 @@ import torch
 
 from harness import ROOT
 from harness.errors import Refusal, reason
+from harness.files import is_there, readable
 
 FASHION_MNIST = {  # the four official files and their MD5
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -18,11 +19,11 @@ FASHION_MNIST_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-TORCHVISION = {  # where a file goes that was downloaded by hand
-    "mnist": ("MNIST", f"the four files {', '.join(FASHION_MNIST)} into", "MNIST/raw"),
-    "cifar10": ("CIFAR10", "the file cifar-10-python.tar.gz into", "."),
+BY_HAND = {  # what to download, and where it goes, if the program cannot
+    "mnist": (f"the four files {', '.join(FASHION_MNIST)} into", "MNIST/raw"),
+    "cifar10": ("the file cifar-10-python.tar.gz into", "."),
 }
-NAMES = ("fashion-mnist", *TORCHVISION)
+NAMES = ("fashion-mnist", *BY_HAND)
 
 
 def by_name(name):
@@ -30,28 +31,28 @@ def by_name(name):
 
     Images are uint8 [N, C, H, W], labels int64 [N]. Refusal if its files cannot be had.
     """
-    return fashion_mnist() if name == "fashion-mnist" else from_torchvision(name)
-
-
-def fashion_mnist():
-    """Fashion-MNIST out of the official files: (classes, (images, labels), (images, labels))."""
+    if name != "fashion-mnist":
+        return from_torchvision(name)
+    advice = "git checkout -- data brings it back"
     raw = ROOT / "data" / "FashionMNIST" / "raw"
-    files = [read_idx(raw / name, md5) for name, md5 in FASHION_MNIST.items()]
+    return FASHION_MNIST_CLASSES, *official(raw, FASHION_MNIST, advice)
+
+
+def official(raw, sums, advice):
+    """(training images, labels), (test images, labels) out of a folder's four official files."""
+    files = [read_idx(raw / name, md5, advice) for name, md5 in sums.items()]
     images, labels = files[0::2], files[1::2]
-    train, test = [(x.unsqueeze(1), y.long()) for x, y in zip(images, labels)]
-    return FASHION_MNIST_CLASSES, train, test
+    return [(x.unsqueeze(1), y.long()) for x, y in zip(images, labels)]
 
 
-def read_idx(path, md5):
+def read_idx(path, md5, advice):
     """The uint8 tensor in a gzipped IDX file: two bytes of zero, type, rank, sizes, the values."""
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        raise Refusal(
-            f"{path} cannot be read ({reason(error)}): git checkout -- data brings it back"
-        ) from None
+    if not is_there(path):
+        raise Refusal(f"{path} is missing: {advice}")
+    readable(path)
+    packed = path.read_bytes()
     if hashlib.md5(packed, usedforsecurity=False).hexdigest() != md5:
-        raise Refusal(f"{path} is not the official file (its MD5 differs): git checkout -- data")
+        raise Refusal(f"{path} is not the official file (its MD5 differs): {advice}")
     values = bytearray(gzip.decompress(packed))
     rank = values[3]
     sizes = [int.from_bytes(values[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
@@ -59,21 +60,21 @@ def read_idx(path, md5):
 
 
 def from_torchvision(name):
-    """A data set by torchvision's own loader, downloaded and checked against its own sums."""
+    """A data set that torchvision downloads, checked against torchvision's sums at each start."""
     from torchvision import datasets  # a second to import, which Fashion-MNIST does not need
 
-    kind, files, place = TORCHVISION[name]
+    files, place = BY_HAND[name]
     home = ROOT / "data"
+    advice = f"Without a network, put {files} {home / place}"
+    kind = getattr(datasets, name.upper())
     try:
-        parts = [getattr(datasets, kind)(home, train, download=True) for train in (True, False)]
+        parts = [kind(home, train, download=True) for train in (True, False)]
     except Exception as error:  # no network, a full disk, a broken file: it raises them all
-        raise Refusal(
-            f"--data {name} could not be had ({reason(error)}). Without a network, put {files} "
-            f"{home / place}"
-        ) from None
+        raise Refusal(f"--data {name} could not be had ({reason(error)}). {advice}") from None
+    if name == "mnist":  # once unpacked, torchvision does not look at their sums again
+        return tuple(kind.classes), *official(home / place, dict(kind.resources), advice)
     splits = []
     for part in parts:
-        images = torch.as_tensor(part.data)
-        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-        splits.append((images.contiguous(), torch.as_tensor(part.targets)))
+        images = torch.as_tensor(part.data).permute(0, 3, 1, 2).contiguous()
+        splits.append((images, torch.as_tensor(part.targets)))
     return tuple(parts[0].classes), *splits
