@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +116,9 @@ def finished(folder, busy=False):
     if not path.is_file() or not run:
         raise Refusal(f"{folder} is no folder of a finished run, checkpoints/<Name>/<run>-seed<N>")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # PyTorch itself does not look at the sums of what it reads
+                raise zipfile.BadZipFile
         saved = torch.load(path, map_location="cpu", weights_only=True)
         result, made_by = saved["result"], saved["provenance"]
         metrics = " ".join(f"{name}={value:.6g}" for name, value in result["metrics"].items())

@@ -1,6 +1,9 @@
 """Settings, the command line, and how a program ends."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
@@ -64,7 +67,7 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
     assert title("--no-lrn", "--seed", "3", "--lr", "1e-2") == "laptop-lr-0.01-no-lrn-seed3"
     assert title("--lr", "0.5", "--device", "cpu", "--fresh", "--dry-run") == "laptop-seed0"
     assert parse("--lr", "0.1").but(lr=0.5, seed=1).title() == "laptop-seed1"
-    for scales in (["4"], ["4", "5", "6"], ["5", "4"], ["x", "y"]):
+    for scales in (["4", "5", "6"], ["5", "4"], ["x", "y"]):
         with pytest.raises(harness.errors.Refusal, match="--scales"):
             parse("--scales", *scales)
     titles = {title(*words) for words in ([], ["--data", "/x/b"], ["--data", "/y/b"])}
@@ -94,6 +97,9 @@ def test_a_device_that_is_not_there_is_refused(tiny):
             "--workers 0",
         ),
         (KeyboardInterrupt(), 130, "goes on"),
+        (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), 2, "too large"),
+        (OverflowError("Python int too large to convert to C long"), 2, "too large"),
+        (OSError(5, "Input/output error", "/data/a\nb"), 2, r"a\nb: Input/output error"),
     ],
     ids=repr,
 )
@@ -105,6 +111,26 @@ def test_what_ends_a_program_is_one_line(tiny, monkeypatch, error, code, words):
     one_line(tiny("train.py", *WORDS), words, code=code)
     monkeypatch.undo()
     assert tiny("train.py", *WORDS).code == 0  # from where it was
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other pipes, and no full device")
+@pytest.mark.parametrize("full", [False, True], ids=["nobody reads", "a full disk"])
+def test_an_output_that_cannot_be_written_is_one_line(tiny, full):
+    """As of `python train.py | head`; what was trained is kept."""
+    if full and not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    process = subprocess.Popen(
+        [sys.executable, tiny.home / "train.py", *map(str, WORDS)],
+        stdout=open("/dev/full", "w") if full else subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    if not full:
+        process.stdout.close()
+    (line,) = process.stderr.read().splitlines()
+    assert process.wait() in (1, 2) and ("No space" in line if full else "nobody reads on" in line)
+    process.stderr.close()
+    assert tiny("train.py", *WORDS).code == 0
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(tiny, monkeypatch):

@@ -174,6 +174,6 @@ def command_line(description, recipes, argv=None, prog=None):
     for field, value in values.items():
         if isinstance(value, tuple):
             most = len(getattr(recipe, field))
-            if not min(2, most) <= len(value) <= most:  # a range stays a range
-                raise Refusal(f"{flag(field)} {quoted(value)}: this recipe takes {most} of them")
+            if len(value) > most:
+                raise Refusal(f"{flag(field)} {quoted(value)}: this recipe takes {most} at most")
     return recipe.but(**values)

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.errors import program
+from harness.errors import Refusal, program
 from harness.run import Run
 from harness.schedule import one_cycle
 from harness.settings import command_line
@@ -36,13 +36,20 @@ from model import VGG
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
-    scales: tuple[Count, ...]  # sides S: in training any from the first to the last, at test all
+    scales: tuple[Count, ...]  # sides S: training draws one from first to last, a test takes all
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
-    config: Literal["A", "A-LRN", "B", "C", "D", "E"]  # column of Table 1
+    config: Literal["A", "A-LRN", "B", "C", "D", "E"]  # column of Table 1, from 11 layers to 19
     dropout: Fraction = 0.5  # share of the units that are dropped in training
-    init: Literal["glorot", "0.1", "0.01"] = "glorot"  # or the weights' standard deviation
+    init: Literal["glorot", "0.1", "0.01"] = "glorot"  # Glorot's, or of this standard deviation
     start_from: Folder | None = None  # begin with layers of this finished run
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scales[0] < self.image_size:
+            raise Refusal("--image-size is cut out of --scales: none of these may be smaller")
+        if self.name == "laptop" and self.side != self.image_size:
+            raise Refusal("--side and --image-size have to be the same in this recipe")
 
 
 RECIPES = {
@@ -139,7 +146,8 @@ def fit(recipe):
     criterion = F.cross_entropy
     one_view = views = None  # the image as it is
     if recipe.name == "paper":
-        one_view = partial(multi_scale, scales=scales[1:2])  # the middle one, as in Table 3
+        middle = scales[len(scales) // 2]
+        one_view = partial(multi_scale, scales=[middle])  # as in Table 3
         views = partial(multi_scale, scales=scales)
 
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=5e-4)

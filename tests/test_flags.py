@@ -1,0 +1,67 @@
+"""Random command lines: whatever is typed, no traceback, and nothing lost."""
+
+import random
+
+import pytest
+
+from conftest import clean
+from toys import one_line
+
+ODD = ["", " ", "0", "-1", "nan", "inf", "1e308", "1e-308", "9" * 400, "9" * 5000, "2.5", "True"]
+ODD += ["9223372036854775808", "0x10", "½", "a\nb", "\u2028", "x" * 300, "$5", "--", "-", "[]"]
+PLAIN = {  # by flag, values that keep a training small
+    **{"width": ["0.0625", "0.25"], "side": ["32", "64"], "image_size": ["32", "64"]},
+    **{"batch_size": ["1", "2", "5"], "limit": ["1", "3", "50"], "scales": ["32", "40", "64"]},
+    **{"epochs": ["1", "3"], "data": ["fashion-mnist", "cifar10"], "units": ["3"]},
+    **{"area": ["0", "0.5", "1"], "averaging": ["0", "0.9"], "lr": ["1e-3", "1"]},
+    **{"decay_every": ["1"], "dropout": ["0", "0.9"], "mu": ["1"], "workers": ["0"]},
+}
+
+
+def command_line(branch, draws):
+    """Flags of train.py with values that may be right, or belong to another flag, or are odd."""
+    fields = branch.settings.flags(branch.train.Recipe)
+    names = [field.name for field in fields if field.name not in ("fresh", "device")]
+    words = ["--recipe", draws.choice([*branch.train.RECIPES, *["laptop"] * 2])]
+    for name, values in PLAIN.items():  # last things last: of two values, the second counts
+        if name in names and name in ("width", "side", "image_size", "batch_size"):
+            words += [f"--{name.replace('_', '-')}", values[0]]
+    for name in draws.sample(names, draws.randrange(4)):
+        kind = {field.name: field.type for field in fields}[name]
+        if kind is bool:
+            words.append(draws.choice([f"--{name}", f"--no-{name}"]).replace("_", "-"))
+            continue
+        words.append("--" + name.replace("_", "-"))
+        choices = [str(value) for value in getattr(kind, "__args__", ()) if type(value) is str]
+        values = PLAIN.get(name, choices or ["1"])
+        count = draws.choice([1, 1, 2, 3]) if name in ("scales", "area") else 1
+        for _ in range(count):
+            words.append(draws.choice(values if draws.random() < 0.6 else ODD))
+    if draws.random() < 0.1:
+        words.insert(draws.randrange(len(words)), draws.choice([*ODD, "--more", "surplus"]))
+    return [*words, "--dry-run"]
+
+
+@pytest.mark.parametrize("times", [8, pytest.param(75, marks=pytest.mark.slow)])
+def test_no_command_line_ends_in_a_traceback(branch, times):
+    """In one process; an exception that is not caught fails the test."""
+    draws = random.Random(branch.name)
+    home = branch.home / "checkpoints"
+    kept = home / branch.name / "mine"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("mine")
+    before = sorted(home.rglob("*"))
+    ended = set()
+    for _ in range(times):
+        words = command_line(branch, draws)
+        try:
+            done = branch("train.py", *words)
+        except Exception as error:
+            raise AssertionError(words) from error
+        assert done.code in (0, 1, 2), words
+        if done.code:
+            one_line(done, code=done.code)
+        ended.add(done.code)
+        assert sorted(home.rglob("*")) == before and kept.read_text() == "mine", words
+    clean(branch)
+    assert 2 in ended and (times < 50 or 0 in ended)
