@@ -30,8 +30,10 @@ def hold(folder, new=False):
     it, or if it is to be new and another process has just been there. Where no file can be made,
     nothing is held: what is to be written there will be refused.
     """
-    if folder in held and (folder / ".lock").exists():
-        return
+    with contextlib.suppress(OSError, KeyError):
+        # Not if someone has removed the folder since, and another process made it anew.
+        if os.path.samestat(os.fstat(held[folder].fileno()), os.stat(folder / ".lock")):
+            return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+b")
