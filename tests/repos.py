@@ -1,6 +1,7 @@
 """Real repositories in temporary folders, for the tests of branches.py and results.py."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+POSIX = pytest.mark.skipif(os.name == "nt", reason="needs the scripts and file names of POSIX")
 
 
 class Repo:
@@ -57,7 +59,8 @@ class Repo:
         assert ("left alone: " in out) == (code == 1), out
         if code in (2, 130):
             assert self.refs() == before, "an error, and yet something moved"
-            assert out == "" and err[:-1].isprintable() and err.endswith("\n"), err
+            assert out == "" and (done.stderr is None or re.fullmatch(".+\n", err)), err
+            assert err[:-1].isprintable(), "an escape sequence, or another line"
         return out + err
 
     def refs(self):
@@ -75,9 +78,27 @@ class Repo:
     def descends(self, child, parent):
         return self.git("merge-base", "--is-ancestor", parent, child, check=False) == 0
 
+    def before_git(self, command, script):
+        """From now on, branches.py finds a git that runs a script before this command of git's."""
+        folder = self.folder.parent / "shim"
+        folder.mkdir()
+        git = shutil.which("git")
+        (folder / "git").write_text(
+            f'#!/bin/sh\ngit="{git}"\ncd "{self.folder}"\n'
+            f'case " $* " in *" {command} "*) {script};; esac\nexec "$git" "$@"\n'
+        )
+        (folder / "git").chmod(0o755)
+        self.env["PATH"] = f"{folder}{os.pathsep}{self.env['PATH']}"
+
     def clone(self, folder, *words):
         self.git("clone", "-q", *words, self.folder.as_uri(), folder)
         return Repo(folder)
+
+
+def hook(repo, script):
+    """Git asks this script before it moves references."""
+    repo.write({".git/hooks/reference-transaction": f"#!/bin/sh\n{script}\n"})
+    (repo.folder / ".git/hooks/reference-transaction").chmod(0o755)
 
 
 def entry(name, builds_on=(), date="2001-02-03", parts=(), **fields):
@@ -135,6 +156,19 @@ def original(tmp_path_factory):
 def repo(original, tmp_path):
     """A copy of it."""
     return Repo(shutil.copytree(original, tmp_path / "a répo"))
+
+
+@pytest.fixture(scope="session")
+def original_branched(original, tmp_path_factory):
+    repo = Repo(shutil.copytree(original, tmp_path_factory.mktemp("branched") / "repo"))
+    repo.cut()
+    return repo.folder
+
+
+@pytest.fixture
+def branched(original_branched, tmp_path):
+    """A copy of it in which the branches have been cut."""
+    return Repo(shutil.copytree(original_branched, tmp_path / "a répo"))
 
 
 @pytest.fixture
