@@ -98,8 +98,7 @@ def surroundings():
     local = run_git(["rev-parse", "--local-env-vars"]).stdout.decode().split()
     elsewhere = {word for word in local if not word.startswith("GIT_CONFIG")} | {"GIT_NAMESPACE"}
     kept = {word: value for word, value in os.environ.items() if word not in elsewhere}
-    fixed = {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull}
-    return kept | fixed | {"GIT_OPTIONAL_LOCKS": "0"}
+    return kept | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 def git_bytes(*arguments, stdin=b"", check=True, good=(0,), shielded=False, **environment):
@@ -454,7 +453,7 @@ def old_tip(name, refs, remote):
         return refs[f"refs/remotes/{remote}/{name}"][0]
     if f"refs/heads/{name}" not in refs:
         return None
-    cut_here = ("--first-parent", f"--committer={EMAIL}", f"--grep=^{name}: ", "--basic-regexp")
+    cut_here = (f"--committer={EMAIL}", f"--grep=^{name}: ", "--basic-regexp")
     return git("rev-list", "-1", *cut_here, f"refs/heads/{name}", "--") or None
 
 
@@ -644,10 +643,7 @@ def cut(revision):
         lines.append(
             "Not in the branches: changes that are not committed yet (git status shows them)"
         )
-    try:
-        say("\n".join(lines))
-    except Refusal as refusal:  # no exit code 2: the branches have moved
-        tell(f"branches.py: {refusal}", sys.stderr)
+    say("\n".join(lines), done=True)
     return sum(fate == LEFT_ALONE for fate, _ in plans.values())
 
 
@@ -720,11 +716,14 @@ def tell(text, stream):
     return None
 
 
-def say(text):
-    """Print on stdout. A reader who has left a pipe, as `head` does, has seen enough."""
+def say(text, done=False):
+    """Print on stdout. done: something has changed, so that exit code 2 would be wrong."""
     error = tell(text, sys.stdout)
-    if error and not isinstance(error, BrokenPipeError):
-        raise Refusal(f"stdout: {error.strerror}")
+    if error and not isinstance(error, BrokenPipeError):  # as `head` leaves it
+        refusal = Refusal(f"stdout: {error.strerror}")
+        if not done:
+            raise refusal
+        tell(f"branches.py: {refusal}", sys.stderr)
 
 
 def carry_out(options):
@@ -736,7 +735,7 @@ def carry_out(options):
             )
     if options.preview is not None:
         folder = Path(options.preview)
-        say("\n".join(str(folder / model["name"]) for model in preview(folder)))
+        say("\n".join(str(folder / model["name"]) for model in preview(folder)), done=True)
     elif options.readme:
         write_readme(lambda text: with_models(text, todays_models()))
     elif options.diffs:

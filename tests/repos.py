@@ -43,17 +43,22 @@ class Repo:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", "work")
 
-    def cut(self, *words, code=0, **kwargs):
-        """Run branches.py, which has to end with this code, and as it promises: what it printed."""
-        before = self.refs()
-        options = {"env": {**self.env, "PYTHONIOENCODING": "utf-8"}, "cwd": None} | kwargs
-        done = subprocess.run(
+    def program(self, *words, **options):
+        """Run branches.py, with all that it prints captured."""
+        environment = {**options.pop("env", self.env)}
+        return subprocess.run(
             [sys.executable, self.folder / "branches.py", *map(str, words)],
+            env={"PYTHONIOENCODING": "utf-8", **environment},
             stdin=subprocess.DEVNULL,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
             encoding="utf-8",
             errors="replace",
         )
+
+    def cut(self, *words, code=0, **options):
+        """What it prints; it has to end with this code, and as it promises."""
+        before = self.refs()
+        done = self.program(*words, **options)
         out, err = done.stdout or "", done.stderr or ""
         assert done.returncode == code and "Traceback" not in err, out + err
         assert ("left alone: " in out) == (code == 1), out

@@ -123,8 +123,8 @@ def test_a_terminal_that_knows_ascii_alone(repo):
 
 
 @POSIX
-@pytest.mark.parametrize("words, code", [([], 0), (["--diffs"], 2), (["--help"], 0)])
-def test_a_stdout_that_takes_nothing(repo, words, code):
+@pytest.mark.parametrize("words", [[], ["--diffs"], ["--help"]])
+def test_a_stdout_that_takes_nothing(repo, words):
     reader, writer = os.pipe()
     os.close(reader)  # as `head -0` does
     with open(writer, "w") as pipe:
@@ -134,12 +134,15 @@ def test_a_stdout_that_takes_nothing(repo, words, code):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="has no /dev/full")
-@pytest.mark.parametrize("words, code", [([], 0), (["--diffs"], 2), (["--help"], 2)])
-def test_a_disk_that_is_full(repo, words, code):
+@pytest.mark.parametrize(
+    "words, code", [([], 0), (["--preview", "look"], 0), (["--diffs"], 2), (["--help"], 2)]
+)
+def test_a_disk_that_is_full(repo, tmp_path, words, code):
     with open("/dev/full", "w") as full:
-        assert "stdout: No space left" in repo.cut(*words, code=code, stdout=full)
+        assert "stdout: No space left" in repo.cut(*words, code=code, stdout=full, cwd=tmp_path)
         repo.cut("--after", "Nobody", code=2, stderr=full)
     assert bool(repo.tips()) == (words == [])
+    assert (tmp_path / "look").exists() == ("look" in words)
 
 
 @POSIX

@@ -1,8 +1,11 @@
 """Which branches of a clone branches.py moves, and which it leaves alone."""
 
 import re
+import shutil
 
-from repos import MIDDLE, NEW, OLD, entry, listing, model_files
+import pytest
+
+from repos import MIDDLE, NEW, OLD, Repo, entry, listing, model_files
 
 
 def test_a_change_is_appended_and_reaches_the_children(repo):
@@ -54,6 +57,25 @@ def test_a_learners_commits_are_left_alone(repo):
     assert repo.git("show", "Middle:model.py") == "better"
     assert repo.git("show", "my-middle:model.py") == "mine"
     assert repo.descends("New", "Middle")
+
+
+@pytest.mark.parametrize("name", ["Old", "Middle"])
+@pytest.mark.parametrize("better", [[], ["Old"], ["Middle", "New"]])
+def test_a_newer_branch_that_was_merged_into_an_older_one_stays_there(repo, tmp_path, name, better):
+    """Whether there is an update or not; and the others are cut as if nothing had happened."""
+    repo.commit(listing(OLD + MIDDLE + NEW.replace("'Middle', 'Old'", "'Old', 'Middle'")))
+    repo.cut()
+    twin = Repo(shutil.copytree(repo.folder, tmp_path / "twin"))
+    repo.git("checkout", "-q", name)
+    repo.git("merge", "-q", "--ff-only", "New")
+    repo.git("checkout", "-q", "main")
+    for clone in (repo, twin):
+        clone.write({f"models/{model}/model.py": "better\n" for model in better})
+        clone.git("commit", "-q", "--allow-empty", "-a", "-m", "better")
+    twin.cut()
+    merged = repo.tips()[name]
+    assert f"git branch -m {name} my-{name.lower()}" in repo.cut(code=1)
+    assert repo.tips() == {**twin.tips(), name: merged}
 
 
 def test_a_checked_out_branch_does_not_move(repo, tmp_path):

@@ -34,7 +34,6 @@ def replacements(repo):
     for name in ("Old", "main"):
         other = repo.git("commit-tree", "-m", "another", "HEAD^{tree}")
         repo.git("replace", repo.git("rev-parse", name), other)
-    repo.write({".git/info/grafts": f"{repo.git('rev-parse', 'New')}\n"})
 
 
 @pytest.mark.parametrize(
