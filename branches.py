@@ -494,11 +494,17 @@ def decide(name, new, refs, busy):
     """What is to become of the local branch: (UP_TO_DATE, MOVES or LEFT_ALONE, what to say)."""
     ref = f"refs/heads/{name}"
     local, target, worktree = refs.get(ref, (None, "", ""))
+    again = "then python branches.py"
+    if local is None:
+        target = git("symbolic-ref", "--quiet", ref, check=False)  # it may lead nowhere
+    if target:
+        return LEFT_ALONE, (
+            f"it is a symbolic reference to {target}. git symbolic-ref --delete {ref}, {again}"
+        )
     if local == new:
         return UP_TO_DATE, "up to date"
-    again = "then python branches.py"
-    rename = f"git branch -m {name} my-{name.lower()}, {again}"
     if local:
+        rename = f"git branch -m {name} my-{name.lower()}, {again}"
         form = ("--no-show-signature", "--format=%ce %s")
         extra = git("log", *form, f"{new}..{local}", "--").split("\n")  # the tip comes first
         own = sum(not line.startswith(f"{EMAIL} ") for line in extra if line)
@@ -514,12 +520,6 @@ def decide(name, new, refs, busy):
                 f"it holds {len(extra)} commit(s) of other branches. "
                 f"To keep them and get {name} back: {rename}"
             )
-    else:
-        target = git("symbolic-ref", "--quiet", ref, check=False)  # it may lead nowhere
-    if target:
-        return LEFT_ALONE, (
-            f"it is a symbolic reference to {target}. git symbolic-ref --delete {ref}, {again}"
-        )
     if worktree and not Path(worktree).exists():
         return LEFT_ALONE, (
             f"it is checked out in {worktree}, which is gone. git worktree prune, {again}"
@@ -539,8 +539,7 @@ def transaction(moves, commit, last="commit"):
     commands = "\n".join(["start", *updates, "prepare", last, ""])
     message = f"branch: Cut from {commit}"
     try:
-        words = ("update-ref", "--no-deref", "-m", message, "--stdin")
-        git(*words, stdin=commands.encode(), shielded=True)
+        git("update-ref", "-m", message, "--stdin", stdin=commands.encode(), shielded=True)
     except Refusal as refusal:
         return str(refusal)
     return None

@@ -47,6 +47,8 @@ def run(clone):
     old, new = before.pop("refs"), after.pop("refs")
     assert before == after
     moved = {ref for ref in old.keys() | new.keys() if old.get(ref) != new.get(ref)}
+    # A symbolic reference that led nowhere leads somewhere once its target is there.
+    moved -= {ref for ref in moved if new.get(ref, "").startswith("refs/")}
     assert (code == 2) == (done.stdout == "") and (code == 1) == ("left alone: " in printed)
     assert not (moved and code == 2)
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if "  2001  " in line)
@@ -80,8 +82,8 @@ def play(home, dice):
     maintainer, learner = Maintainer(home / "maintainer", dice), Learner(home / "learner", dice)
     done = []
     try:
-        for _ in range(3):
-            for who, most in ((learner, 5), (maintainer, 2), (learner, 2)):
+        for _ in range(2):
+            for who, most in ((learner, 6), (maintainer, 2), (learner, 3)):
                 for action in dice.choices(actions(type(who)), k=dice.randint(0, most)):
                     if action == "publish":
                         run(maintainer)

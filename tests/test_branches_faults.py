@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -145,15 +146,23 @@ def test_a_disk_that_is_full(repo, tmp_path, words, code):
     assert (tmp_path / "look").exists() == ("look" in words)
 
 
+@pytest.fixture
+def terminal():
+    """Programs heed Ctrl-C, though the tests may run where none does: in a script's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @POSIX
 @pytest.mark.parametrize("command", ["ls-tree", "write-tree", "status"])
-def test_ctrl_c_before_the_move(repo, command):
+def test_ctrl_c_before_the_move(repo, terminal, command):
     repo.before_git(command, 'kill -INT "-$PPID"')  # to all in that terminal
     assert repo.cut(code=130, start_new_session=True).endswith("stopped; nothing changed\n")
 
 
 @POSIX
-def test_ctrl_c_during_the_move(branched):
+def test_ctrl_c_during_the_move(branched, terminal):
     """It comes when git has locked the branches, from a hook."""
     branched.commit({"every_branch/harness/run.py": "better = True\n"})
     branched.before_git("update-ref", 'export TERMINAL="-$PPID"')

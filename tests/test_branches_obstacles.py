@@ -163,6 +163,12 @@ def test_it_is_left_alone_and_all_others_move(branched, obstacle):
     assert branched.descends("New", "Middle")
 
 
+def test_a_symbolic_reference_is_not_up_to_date_if_its_target_moves(branched):
+    branched.git("branch", "-f", "New", "Middle")
+    branched.git("symbolic-ref", "refs/heads/Middle", "refs/heads/New")
+    assert "Middle  2001  left alone" in branched.cut(code=1)
+
+
 @POSIX
 @pytest.mark.parametrize("script", ["exit 1", "test $(wc -l) -eq 1"], ids=["any", "two at once"])
 def test_what_git_refuses_altogether(branched, script):

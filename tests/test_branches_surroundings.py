@@ -56,8 +56,7 @@ def test_the_environment_of_another_clone(repo, published, tmp_path):
     folder, refs = other.folder / ".git", other.refs()
     leading = {"DIR": folder, "INDEX_FILE": folder / "index", "WORK_TREE": other.folder}
     leading |= {"COMMON_DIR": folder, "OBJECT_DIRECTORY": folder / "objects", "PREFIX": "x/"}
-    leading |= {"NAMESPACE": "x", "SHALLOW_FILE": folder / "none", "CONFIG_COUNT": "1"}
-    leading |= {"CONFIG_KEY_0": "core.abbrev", "CONFIG_VALUE_0": "9"}
+    leading |= {"NAMESPACE": "x", "SHALLOW_FILE": folder / "none"}
     env = repo.env | {f"GIT_{word}": str(value) for word, value in leading.items()}
     repo.commit({"models/Old/model.py": "better\n"})
     repo.cut(env={**env, "PYTHONIOENCODING": "utf-8"})
@@ -93,7 +92,8 @@ def test_a_remote_that_may_lead_or_may_not(published, tmp_path):
     clone.git("remote", "add", "two", "nowhere")
     clone.git("config", "--unset", "branch.main.remote")
     assert re.search("one, two.* git config branch.main.remote", clone.cut(code=2))
-    clone.git("config", "branch.main.remote", "one")
+    setting = {"COUNT": "1", "KEY_0": "branch.main.remote", "VALUE_0": "one"}
+    clone.env |= {f"GIT_CONFIG_{word}": value for word, value in setting.items()}
     clone.cut()
 
 
