@@ -390,8 +390,8 @@ def check_clone():
     """Refusal where this folder is no clone: a ZIP file unpacked, maybe inside another clone."""
     if not (ROOT / ".git").exists() or git("rev-parse", "--show-cdup"):
         raise Refusal(
-            "this folder is not a git repository of its own, as a ZIP file is none; get one by "
-            "git clone <this repository> DeepLearning (README.md says more)"
+            "this folder is not a git repository of its own (a ZIP file holds none): "
+            "type git clone <this repository> DeepLearning, as README.md says"
         )
 
 
@@ -444,7 +444,7 @@ def branches_at_work():
 
 
 def is_ancestor(old, new):
-    return git("merge-base", "--is-ancestor", old, new, check=False) is not None
+    return git("rev-list", "-1", old, f"^{new}", "--") == ""
 
 
 def old_tip(name, refs, remote):

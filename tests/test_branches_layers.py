@@ -10,50 +10,46 @@ from conftest import MODELS, ROOT
 from repos import MAIN, MIDDLE, NEW, OLD, Repo, entry, listing, model_files
 
 
-def test_a_branch_is_its_layers(repo):
-    repo.cut()
+def test_a_branch_is_its_layers(branched):
     own = ["model.py", "requirements.txt", "summary.md", "train.py"]
     for name, shared in (
         ("Old", ["harness/run.py"]),
         ("Middle", ["harness/run.py", "harness/sound.py"]),
         ("New", ["data/image", "harness/run.py", "harness/sound.py"]),
     ):
-        files = repo.git("ls-tree", "-r", "--name-only", name).splitlines()
+        files = branched.git("ls-tree", "-r", "--name-only", name).splitlines()
         assert files == [".gitattributes", "LICENSE", "README.md", *shared, *own]
-        assert repo.git("show", f"{name}:model.py") == f"{name} = 1"
-    readme = repo.git("show", "Middle:README.md")
+        assert branched.git("show", f"{name}:model.py") == f"{name} = 1"
+    readme = branched.git("show", "Middle:README.md")
     assert readme.startswith("# Middle\n\n*An idea.*\n\nModel 2 of 3 on the path, from [On Middle]")
     assert "by A. Ünal, 2001." in readme and "`MiddleNet`" in readme and "$" not in readme
     assert "git diff Old Middle -- model.py train.py" in readme
     assert "git switch -c my-middle\n" in readme and readme.endswith("\n\nHow Middle sounds.")
-    assert repo.git("show", "New:README.md").endswith("What New sees.\n\nHow New sounds.")
+    assert branched.git("show", "New:README.md").endswith("What New sees.\n\nHow New sounds.")
 
 
-def test_the_graph_is_the_family_tree_dated_by_the_papers(repo):
-    repo.cut()
-    tips = repo.tips()
-    assert repo.git("log", "-1", "--format=%P", "Old") == ""
-    assert repo.git("log", "-1", "--format=%P", "New").split() == [tips["Middle"], tips["Old"]]
+def test_the_graph_is_the_family_tree_dated_by_the_papers(branched):
+    tips = branched.tips()
+    assert branched.git("log", "-1", "--format=%P", "Old") == ""
+    assert branched.git("log", "-1", "--format=%P", "New").split() == [tips["Middle"], tips["Old"]]
     noon = "1998-11-01 12:00:00 +0000"
-    assert repo.git("log", "-1", "--format=%ai|%ci", "Old") == f"{noon}|{noon}"
-    people = repo.git("log", "--format=%an|%cn", "New").splitlines()
+    assert branched.git("log", "-1", "--format=%ai|%ci", "Old") == f"{noon}|{noon}"
+    people = branched.git("log", "--format=%an|%cn", "New").splitlines()
     assert set(people) == {f"{branches.NAME}|{branches.NAME}"}
-    message = repo.git("log", "-1", "--format=%B", "New")
+    message = branched.git("log", "-1", "--format=%B", "New")
     assert message.startswith("New: An idea\n") and "A. Ünal" in message
-    assert repo.git("rev-parse", "main")[:7] not in message
+    assert branched.git("rev-parse", "main")[:7] not in message
 
 
-def test_cutting_again_changes_nothing_whatever_mains_history(repo):
-    repo.cut()
-    before = repo.tips(), repo.git("reflog", "show", "New")
-    repo.git("commit", "-q", "--amend", "-m", "the same files, another commit")
-    repo.cut()
-    assert (repo.tips(), repo.git("reflog", "show", "New")) == before
+def test_cutting_again_changes_nothing_whatever_mains_history(branched):
+    before = branched.tips(), branched.git("reflog", "show", "New")
+    branched.git("commit", "-q", "--amend", "-m", "the same files, another commit")
+    branched.cut()
+    assert (branched.tips(), branched.git("reflog", "show", "New")) == before
 
 
-def test_any_clone_cuts_the_same_ids(repo, tmp_path):
-    repo.cut()
-    twin = repo.clone(tmp_path / "twin", "--single-branch", "--branch=main")
+def test_any_clone_cuts_the_same_ids(branched, tmp_path):
+    twin = branched.clone(tmp_path / "twin", "--single-branch", "--branch=main")
     twin.git("config", "core.autocrlf", "true")
     twin.git("config", "i18n.commitEncoding", "ISO-8859-1")
     twin.git("config", "commit.gpgSign", "true")
@@ -62,7 +58,7 @@ def test_any_clone_cuts_the_same_ids(repo, tmp_path):
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
     twin.env["TZ"] = "Asia/Tokyo"
     twin.cut(cwd=tmp_path)
-    assert twin.tips() == repo.tips()
+    assert twin.tips() == branched.tips()
 
 
 def test_data_that_moves_to_a_part_is_the_same_file_of_the_branch(repo):

@@ -66,25 +66,25 @@ def test_the_environment_of_another_clone(repo, published, tmp_path):
     assert (look / "Old/model.py").read_text() == "better\n"
 
 
-@pytest.mark.parametrize(
-    "name, commands",
-    [
-        ("upstream", []),
-        ("team/one", []),
-        ("upstream", ["remote add origin nowhere", "remote add third nowhere"]),
-        ("origin", ["config --unset branch.main.remote", "remote add first nowhere"]),
-        ("origin", ["config branch.main.remote gone"]),
-        ("only", ["config branch.main.remote ."]),
-    ],
-)
-def test_the_remote_that_leads(repo, published, tmp_path, name, commands):
+LEADING = [
+    ("upstream", ""),
+    ("team/one", ""),
+    ("upstream", "remote add origin nowhere"),
+    ("origin", "remote add first nowhere; config --unset branch.main.remote"),
+    ("origin", "remote add first nowhere; config branch.main.remote gone"),
+    ("only", "config branch.main.remote ."),
+]
+
+
+def test_the_remote_that_leads(repo, published, tmp_path):
     repo.commit({"models/Old/model.py": "better\n"})
     repo.publish()
-    clone = published.clone(tmp_path / "clone", "--origin", name)
-    for command in commands:
-        clone.git(*command.split())
-    clone.cut()
-    assert clone.tips() == repo.tips()
+    for i, (name, commands) in enumerate(LEADING):
+        clone = published.clone(tmp_path / f"clone {i}", "--origin", name)
+        for command in filter(None, commands.split("; ")):
+            clone.git(*command.split())
+        clone.cut()
+        assert clone.tips() == repo.tips(), (name, commands)
 
 
 def test_a_remote_that_may_lead_or_may_not(published, tmp_path):
