@@ -8,6 +8,7 @@ from pathlib import Path
 from repos import Repo, entry, hook, listing, text
 
 STEMS = ("Old", "Middle", "New", "Newer")
+OFTEN = ("commit_on_a_branch", "merge", "worktree", "bisect", "pull", "publish")
 
 
 class Clone(Repo):
@@ -189,7 +190,9 @@ def main_of(names, dice):
 
 
 def actions(kind):
-    return [name for name in vars(kind) if not name.startswith("_")]
+    """The names of all that he does, some more than once: what he does often."""
+    names = [name for name in vars(kind) if not name.startswith("_")]
+    return names + [name for name in names if name in OFTEN] * 4
 
 
 def lay_out(home):
