@@ -41,7 +41,7 @@ class Repo:
     def commit(self, files):
         self.write(files)
         self.git("add", "-A")
-        self.git("commit", "-q", "-m", "work")
+        self.git("commit", "-q", "--allow-empty", "-m", "work")
 
     def program(self, *words, **options):
         """Run branches.py, with all that it prints captured."""

@@ -70,8 +70,7 @@ def test_a_newer_branch_that_was_merged_into_an_older_one_stays_there(repo, tmp_
     repo.git("merge", "-q", "--ff-only", "New")
     repo.git("checkout", "-q", "main")
     for clone in (repo, twin):
-        clone.write({f"models/{model}/model.py": "better\n" for model in better})
-        clone.git("commit", "-q", "--allow-empty", "-a", "-m", "better")
+        clone.commit({f"models/{model}/model.py": "better\n" for model in better})
     twin.cut()
     merged = repo.tips()[name]
     assert f"git branch -m {name} my-{name.lower()}" in repo.cut(code=1)
