@@ -189,6 +189,17 @@ def test_a_branch_that_moves_meanwhile(branched):
     assert branched.git("show", "New:harness/run.py") == "better = True"
 
 
+@POSIX
+def test_another_branches_py_at_the_same_time(branched, tmp_path):
+    branched.commit({"every_branch/harness/run.py": "better = True\n"})
+    twin = Repo(shutil.copytree(branched.folder, tmp_path / "twin"))
+    twin.cut()
+    branched.git("fetch", "-q", twin.folder, "Middle")
+    branched.before_git("update-ref", f'"$git" branch -f Middle {twin.tips()["Middle"]}')
+    branched.cut()
+    assert branched.tips() == twin.tips()
+
+
 @pytest.mark.parametrize("file", ["index", "index.lock", "packed-refs.lock", "HEAD.lock"])
 def test_what_is_no_obstacle(branched, file):
     branched.git("pack-refs", "--all")
