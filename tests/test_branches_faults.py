@@ -100,7 +100,7 @@ def test_without_git_and_outside_a_repository(repo, tmp_path):
     folder = tmp_path / "unzipped"
     shutil.copytree(repo.folder, folder, ignore=shutil.ignore_patterns(".git"))
     env = {**repo.env, "GIT_CEILING_DIRECTORIES": str(tmp_path)}
-    assert "not a git repository" in Repo(folder).cut(code=2, env=env)
+    assert "type git clone" in Repo(folder).cut(code=2, env=env)
     (folder / ".git").mkdir()
     assert "not a git repository" in Repo(folder).cut(code=2, env=env)
 
@@ -111,13 +111,15 @@ def test_a_file_that_is_missing(repo, file, words):
     assert f"{file}'" in repo.cut(*words, code=2)
 
 
-def test_path_toml_as_an_editor_on_windows_saves_it(branched):
+def test_files_as_an_editor_on_windows_saves_them(branched, tmp_path):
     before = branched.tips()
-    saved = MAIN["path.toml"].replace("\n", "\r\n").encode("utf-8-sig")
-    branched.commit({"path.toml": saved, ".git/info/attributes": "* -text\n"})
+    pieces = ("path.toml", "every_branch/README.md", "some_branches/sight/README.md")
+    saved = {path: MAIN[path].replace("\n", "\r\n").encode("utf-8-sig") for path in pieces}
+    branched.commit({**saved, ".git/info/attributes": "* -text\n"})
     branched.cut()
     assert branched.tips() == before
-    assert "Middle" in branched.cut("--after", "Old")
+    branched.cut("--preview", tmp_path / "look")
+    assert b"\r" not in (tmp_path / "look/New/README.md").read_bytes()
 
 
 @pytest.mark.parametrize("day", ["1970-01-01", "2100-01-01", "9999-12-31"])
