@@ -453,7 +453,7 @@ def old_tip(name, refs, remote):
         return refs[f"refs/remotes/{remote}/{name}"][0]
     if f"refs/heads/{name}" not in refs:
         return None
-    cut_here = (f"--committer={EMAIL}", f"--grep=^{name}: ", "--basic-regexp")
+    cut_here = (f"--committer={EMAIL}", f"--grep=^{name}: ")
     return git("rev-list", "-1", *cut_here, f"refs/heads/{name}", "--") or None
 
 
@@ -657,18 +657,18 @@ def preview(folder):
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]
     paths = {path for path in listed if (ROOT / path).is_file()}
     layouts = {model["name"]: overlay(paths, model) for model in models}
-    readmes = {model["name"]: branch_readme(model, models, paths, text_of) for model in models}
     for name in layouts:
         if os.path.lexists(folder / name):
             raise Refusal(f"{folder / name} exists already: nothing was written")
     missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        for name, files in layouts.items():
-            for path, source in files.items():
-                target = folder / name / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(ROOT / source, target)
-            (folder / name / "README.md").write_text(readmes[name], encoding="utf-8", newline="\n")
+        for model in models:
+            home = folder / model["name"]
+            for path, source in layouts[model["name"]].items():
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(ROOT / source, home / path)
+            text = branch_readme(model, models, paths, text_of)
+            (home / "README.md").write_text(text, encoding="utf-8", newline="\n")
     except BaseException:  # a Ctrl-C as well
         for name in layouts:
             shutil.rmtree(folder / name, ignore_errors=True)

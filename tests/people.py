@@ -32,7 +32,7 @@ class Clone(Repo):
     def trees(self):
         """[(folder, branch)] of the other worktrees whose folders are there."""
         blocks = self.git("worktree", "list", "--porcelain").split("\n\n")[1:]
-        form = r"worktree (.*)\nHEAD .*\n(?:branch refs/heads/)?(.*)"
+        form = r"worktree (.*)\n(?:HEAD .*\n)?(?:branch refs/heads/)?(.*)"  # HEAD may be broken
         found = [re.match(form, block).groups() for block in blocks]
         return [(folder, name) for folder, name in found if Path(folder).exists()]
 

@@ -19,6 +19,7 @@ class Repo:
     def __init__(self, folder):
         self.folder = folder
         self.env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        self.env.pop("PYTHONUNBUFFERED", None)  # for what Python does about a stdout at its end
         for role in ("AUTHOR", "COMMITTER"):
             self.env |= {f"GIT_{role}_NAME": "Me", f"GIT_{role}_EMAIL": "me@example.org"}
 
