@@ -6,8 +6,9 @@ a template filled in from path.toml. A branch's commits bear the date of the mod
 parents are the branches of the models that it builds on.
 
 A commit depends on nothing but the committed content of main and the tips that exist, so two
-clones cut the same ids. Branches only grow: a tip is never rewritten, origin/<Name> leads where
-it exists, and a branch with a learner's own commits, or checked out somewhere, is left alone.
+clones cut the same ids. Branches only grow: the published <Name> leads where there is one (of
+main's remote, or else of origin, or else of the only remote), and a branch is left alone that
+carries a learner's own commits, is in use somewhere, or is one that git will not move.
 
     python branches.py                        cut or update every branch from main
     python branches.py --from REV             the same from another commit
@@ -16,7 +17,10 @@ it exists, and a branch with a learner's own commits, or checked out somewhere, 
     python branches.py --diffs                how much of train.py and model.py neighbors share
     python branches.py --after LeNet          say what to do once LeNet is trained
 
-Exit code: 0, all branches are up to date; 1, an update was withheld; 2, an error, nothing changed.
+All branches move at once or, after an error, none does.
+
+Exit code: 0, all branches are up to date; 1, an update was withheld; 2, an error, nothing changed;
+130, stopped, nothing changed.
 """
 
 import sys
@@ -28,12 +32,14 @@ if sys.version_info < (3, 11):
     sys.exit(2)
 
 import argparse
+import contextlib
 import datetime
 import functools
 import graphlib
 import os
 import re
 import shutil
+import signal
 import string
 import subprocess
 import tempfile
@@ -56,34 +62,77 @@ FIELDS = {
     "builds_on": list,
 }
 OPTIONAL = {"row": str}
+UP_TO_DATE, MOVES, LEFT_ALONE = "up to date", "moves", "left alone"
+NAME_OF_A_MODEL = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,99}")
+CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")
 FROM_ROOT = ("LICENSE", ".gitattributes", "requirements.txt")
 COMPARED = ("model.py", "train.py")
 LARGE = 1_000_000  # bytes; a preview links such files instead of copying them
 
 
+def one_line(text):
+    """The text short and with control characters escaped, whatever is in the file it quotes."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= 600 else f"{text[:300]} ... {text[-300:]}"
+
+
 class Refusal(Exception):
-    """Something the user has to put right; its message says what."""
+    """Something the user has to put right; its message, of one line, says what."""
+
+    def __init__(self, message):
+        super().__init__(one_line(message))
 
 
-def git(*arguments, stdin=b"", check=True, good=(0,), **environment):
-    """Run git in this repository: its output without the last newline, or None if it failed.
-
-    good: the exit codes that are no failure.
-    """
+def run_git(arguments, stdin=b"", environment=None, **options):
     try:
-        done = subprocess.run(
-            ["git", "-C", ROOT, *arguments],
-            input=stdin,
-            capture_output=True,
-            env={**os.environ, **environment},
+        return subprocess.run(
+            ["git", *arguments], input=stdin, capture_output=True, env=environment, **options
         )
     except FileNotFoundError:
         raise Refusal("git is not installed, or not on the PATH") from None
+
+
+@functools.cache
+def surroundings():
+    """The environment, without what leads git to another repository, or to other parents."""
+    local = run_git(["rev-parse", "--local-env-vars"]).stdout.decode().split()
+    elsewhere = {word for word in local if not word.startswith("GIT_CONFIG")} | {"GIT_NAMESPACE"}
+    kept = {word: value for word, value in os.environ.items() if word not in elsewhere}
+    return kept | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+
+
+def git_bytes(*arguments, stdin=b"", check=True, good=(0,), shielded=False, **environment):
+    """Run git in this repository: its output, or None if it failed.
+
+    good: the exit codes that are no failure. shielded: Ctrl-C does not reach it.
+    """
+    environment = surroundings() | environment
+    done = run_git(["-C", ROOT, *arguments], stdin, environment, start_new_session=shielded)
     if done.returncode in good:
-        return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+        return done.stdout
     if check:
-        raise Refusal(done.stderr.decode(errors="replace").strip() or f"git {arguments[0]} failed")
+        words = done.stderr.decode(errors="replace").split()
+        raise Refusal(" ".join(words) or f"git {arguments[0]} failed")
     return None
+
+
+def git(*arguments, **options):
+    """The same as text, without the last newline."""
+    output = git_bytes(*arguments, **options)
+    return None if output is None else output.decode(errors="surrogateescape").removesuffix("\n")
+
+
+def decoded(data, path):
+    """The text of a file, whatever an editor on Windows made of its start and its lines."""
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise Refusal(f"{path} is not UTF-8: save it as UTF-8 in an editor") from None
+
+
+def text_of(path):
+    """The text of a file of main as it is on disk."""
+    return decoded((ROOT / path).read_bytes(), path)
 
 
 # The path
@@ -93,13 +142,18 @@ def read_path(text):
     """The models of a path.toml, in its order, each a dict of FIELDS, and of OPTIONAL if given."""
     try:
         models = tomllib.loads(text).get("model", [])
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise Refusal("path.toml: it is nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError is one, and a number of 5,000 digits another
         raise Refusal(f"path.toml: {error}") from None
     if not isinstance(models, list) or not models:
         raise Refusal("path.toml: it lists no [[model]]")
-    names = [model.get("name") for model in models]
+    names = {}
     for model in models:
-        where = f"path.toml: {model.get('name', 'a model without a name')}"
+        if not isinstance(model, dict):
+            raise Refusal("path.toml: a model is a table: [[model]], and its fields below")
+        name = model.get("name")
+        where = f"path.toml: {name if isinstance(name, str) else 'a model without a name'}"
         wrong = (FIELDS.keys() - model.keys()) | (model.keys() - FIELDS.keys() - OPTIONAL.keys())
         if wrong:
             raise Refusal(f"{where}: missing or unknown: {', '.join(sorted(wrong))}")
@@ -109,15 +163,25 @@ def read_path(text):
                 raise Refusal(f"{where}: {field} should be a {kind.__name__}")
             if kind is list and not all(type(item) is str for item in value):
                 raise Refusal(f"{where}: {field} should be a list of strings")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", model["name"]) or model["name"] == "main":
-            raise Refusal(f"{where}: a name is letters, digits and hyphens, and not main")
-        if names.count(model["name"]) > 1:
-            raise Refusal(f"{where}: listed twice")
+            if kind is list and len(set(value)) < len(value):
+                raise Refusal(f"{where}: {field} names one twice")
+            if kind is str and CONTROL.search(value):
+                raise Refusal(f"{where}: {field} should be one line, without control characters")
+        if not NAME_OF_A_MODEL.fullmatch(name) or name.lower() in ("main", "head"):
+            raise Refusal(
+                f"{where}: a name is up to 100 letters, digits and hyphens, and not main or HEAD"
+            )
+        if name.lower() in names:  # to Windows and macOS, both are one file
+            raise Refusal(f"{where}: listed twice (capital letters make no other name)")
+        names[name.lower()] = name
         if model["date"].year < 1970:
             raise Refusal(f"{where}: git cannot hold a date before 1970")
+    for model in models:
         for parent in model["builds_on"]:
-            if parent not in names:
-                raise Refusal(f"{where}: builds on {parent}, which is not listed")
+            if parent not in names.values():
+                raise Refusal(
+                    f"path.toml: {model['name']}: builds on {parent}, which is not listed"
+                )
     try:
         graphlib.TopologicalSorter({m["name"]: m["builds_on"] for m in models}).prepare()
     except graphlib.CycleError as error:
@@ -127,7 +191,7 @@ def read_path(text):
 
 def todays_models():
     """The models of path.toml as it is on disk."""
-    return read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
+    return read_path(text_of("path.toml"))
 
 
 def parents_first(models):
@@ -184,7 +248,8 @@ def branch_readme(model, models, paths, read):
     pieces = [f"some_branches/{part}/README.md" for part in model["parts"]]
     pieces = "\n\n".join(read(path).strip() for path in pieces if path in paths)
     diffs = [f"git diff {parent} {name} -- {' '.join(COMPARED)}" for parent in parents]
-    template = read("every_branch/README.md").replace("$parts", pieces)
+    template = read("every_branch/README.md").removesuffix("\n") + "\n"
+    template = template.replace("$parts", pieces)
     words = {
         **{field: model[field] for field in ("name", "title", "authors", "link", "idea")},
         "my_name": name.lower(),
@@ -201,7 +266,7 @@ def branch_readme(model, models, paths, read):
         return string.Template(template).substitute(words)
     except (KeyError, ValueError) as error:
         raise Refusal(
-            f"README.md of {name}: {error} is no placeholder; a dollar sign is written $$"
+            f"README.md of {name}: {error}: no such placeholder; a dollar sign is written $$"
         ) from None
 
 
@@ -261,9 +326,13 @@ def rewrite(text, script, made):
 
 def write_readme(change):
     """README.md of main anew: change(its text)."""
-    path = ROOT / "README.md"
-    text = change(path.read_text(encoding="utf-8"))
-    path.write_text(text, encoding="utf-8", newline="\n")
+    text = change(text_of("README.md"))
+    part = ROOT / "README.md.part"
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(part, ROOT / "README.md")
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def after(name, models):
@@ -288,9 +357,10 @@ def diffs(models):
                     if not path.is_file():
                         raise Refusal(f"{path.relative_to(ROOT).as_posix()} is missing")
                 # What `git diff <parent> <child>` says on the branches, however git is set up here.
-                words = ("diff", "--no-index", "--numstat", "--diff-algorithm=default", "--")
-                come, go, *_ = (git(*words, old, new, good=(0, 1)) or "0 0").split()
-                stay = len(old.read_bytes().splitlines()) - int(go)
+                words = ("--no-index", "--numstat", "--text", "--diff-algorithm=default", "--")
+                come, go, *_ = (git("diff", *words, old, new, good=(0, 1)) or "0 0").split()
+                with open(old, "rb") as lines:
+                    stay = sum(1 for _ in lines) - int(go)
                 rows.append((parent, child["name"], file, stay, int(go), int(come)))
     return rows
 
@@ -316,30 +386,75 @@ def diffs_table(models):
 # Cutting
 
 
-def existing_branches():
-    """{full ref: (tip, folder of the worktree where it is checked out or "")}."""
-    refs = git(
-        "for-each-ref",
-        "--format=%(refname)%09%(objectname)%09%(worktreepath)",
-        "refs/heads",
-        "refs/remotes/origin",
-    )
-    rows = (line.split("\t") for line in refs.splitlines())
-    return {ref: (tip, worktree) for ref, tip, worktree in rows}
+def check_clone():
+    """Refusal where this folder is no clone: a ZIP file unpacked, maybe inside another clone."""
+    if not (ROOT / ".git").exists() or git("rev-parse", "--show-cdup"):
+        raise Refusal(
+            "this folder is not a git repository of its own (a ZIP file holds none): "
+            "type git clone <this repository> DeepLearning, as README.md says"
+        )
+
+
+def leading_remote():
+    """The remote whose branches lead: main's, or else origin, or else the only one; "" for none."""
+    remotes = git("remote").split("\n")
+    for remote in (git("config", "branch.main.remote", good=(0, 1)), "origin"):
+        if remote in remotes:
+            return remote
+    if len(remotes) > 1:
+        raise Refusal(
+            f"which remote has the published branches: {', '.join(remotes)}? "
+            "git config branch.main.remote <remote>"
+        )
+    return remotes[0]
+
+
+def existing_branches(remote):
+    """{full ref: (tip, what it is a symbolic reference to or "", where it is checked out or "")}.
+
+    Of the local branches and of the remote's.
+    """
+    fields = ("refname", "objectname", "symref", "worktreepath")
+    form = "".join(f"%({field})%00" for field in fields)  # a path may hold any other character
+    refs = git("for-each-ref", f"--format={form}", "refs/heads", f"refs/remotes/{remote}")
+    words = refs.split("\0")
+    rows = zip(*(words[i :: len(fields)] for i in range(len(fields))), strict=False)
+    return {ref.removeprefix("\n"): tuple(row) for ref, *row in rows}
+
+
+def branches_at_work():
+    """{name: why} of the branches that must not move, though no worktree has them checked out."""
+    common = ROOT / git("rev-parse", "--git-common-dir")
+    rebase = "a rebase of it is under way. git rebase --continue or --abort"
+    files = {
+        "BISECT_START": "a bisect began at it. git bisect reset",
+        "rebase-merge/head-name": rebase,
+        "rebase-merge/update-refs": rebase,
+        "rebase-apply/head-name": rebase,
+        "HEAD": "it is checked out, with no commit yet. Check out another branch there",
+    }
+    found = {}
+    for folder in (common, *sorted(common.glob("worktrees/*"))):
+        for file, why in files.items():
+            with contextlib.suppress(OSError):
+                text = (folder / file).read_text(encoding="utf-8", errors="replace")
+                names = re.findall(r"^(?:ref: )?(?:refs/heads/)?(\S+)$", text, re.M)
+                found |= dict.fromkeys(names, why)
+    return found
 
 
 def is_ancestor(old, new):
-    return git("merge-base", "--is-ancestor", old, new, check=False) is not None
+    return git("rev-list", "-1", old, f"^{new}", "--") == ""
 
 
-def old_tip(name, refs):
-    """The commit to append to: origin's tip, or else the newest one cut here; None for neither."""
-    if f"refs/remotes/origin/{name}" in refs:
-        return refs[f"refs/remotes/origin/{name}"][0]
+def old_tip(name, refs, remote):
+    """The commit to append to: the published tip, or else the newest one cut here, or else None."""
+    if f"refs/remotes/{remote}/{name}" in refs:
+        return refs[f"refs/remotes/{remote}/{name}"][0]
     if f"refs/heads/{name}" not in refs:
         return None
-    cut_here = ("--first-parent", f"--committer={EMAIL}", f"--grep=^{name}: ")
-    return git("rev-list", "-1", *cut_here, f"refs/heads/{name}") or None
+    cut_here = (f"--committer={EMAIL}", f"--grep=^{name}: ")
+    return git("rev-list", "-1", *cut_here, f"refs/heads/{name}", "--") or None
 
 
 def write_tree(files, objects, readme):
@@ -356,7 +471,8 @@ def write_tree(files, objects, readme):
 
 def write_commit(model, tree, parents):
     """The id of a commit that depends on its arguments alone."""
-    date = f"{model['date']}T12:00:00+0000"
+    noon = (model["date"] - datetime.date(1970, 1, 1)).days * 86400 + 43200
+    date = f"@{noon} +0000"  # in words, git reads none after 2099
     message = (
         f"{model['name']}: {model['idea']}\n\n"
         f"{model['title']}\n{model['authors']}, {model['date'].year}\n{model['link']}\n"
@@ -374,76 +490,105 @@ def write_commit(model, tree, parents):
     )
 
 
-def move(name, new, refs):
-    """Bring the local branch to `new` if nothing is lost by it: (is it there, what to say)."""
-    local, worktree = refs.get(f"refs/heads/{name}", (None, ""))
-    if local == new:
-        return True, f"{new[:9]}  up to date"
+def decide(name, new, refs, busy):
+    """What is to become of the local branch: (UP_TO_DATE, MOVES or LEFT_ALONE, what to say)."""
+    ref = f"refs/heads/{name}"
+    local, target, worktree = refs.get(ref, (None, "", ""))
+    again = "then python branches.py"
     if local is None:
-        git("branch", "--no-track", name, new)
-        return True, f"{new[:9]}  new"
-    committers = git("log", "--format=%ce", f"{new}..{local}").splitlines()
-    own = sum(committer != EMAIL for committer in committers)
-    if own and is_ancestor(new, local):
-        return True, f"{new[:9]}  up to date, with {own} commit(s) of your own on top"
-    if own:
-        return False, (
-            f"left alone: it carries {own} commit(s) of your own. To keep them and get the update: "
-            f"git branch -m {name} my-{name.lower()}, then python branches.py"
+        target = git("symbolic-ref", "--quiet", ref, check=False)  # it may lead nowhere
+    if target:
+        return LEFT_ALONE, (
+            f"it is a symbolic reference to {target}. git symbolic-ref --delete {ref}, {again}"
+        )
+    if local == new:
+        return UP_TO_DATE, "up to date"
+    if local:
+        rename = f"git branch -m {name} my-{name.lower()}, {again}"
+        form = ("--no-show-signature", "--format=%ce %s")
+        extra = git("log", *form, f"{new}..{local}", "--").split("\n")  # the tip comes first
+        own = sum(not line.startswith(f"{EMAIL} ") for line in extra if line)
+        if own and is_ancestor(new, local):
+            return UP_TO_DATE, f"up to date, with {own} commit(s) of your own on top"
+        if own:
+            return LEFT_ALONE, (
+                f"it carries {own} commit(s) of your own. To keep them and get the update: {rename}"
+            )
+        # A draft gives way, which was cut here for this very branch and then never published.
+        if extra[0] and not extra[0].startswith(f"{EMAIL} {name}: "):
+            return LEFT_ALONE, (
+                f"it holds {len(extra)} commit(s) of other branches. "
+                f"To keep them and get {name} back: {rename}"
+            )
+    if worktree and not Path(worktree).exists():
+        return LEFT_ALONE, (
+            f"it is checked out in {worktree}, which is gone. git worktree prune, {again}"
         )
     if worktree:
-        return False, (
-            f"left alone: it is checked out in {worktree}. "
-            "Check out another branch there, then run python branches.py again"
+        return LEFT_ALONE, (
+            f"it is checked out in {worktree}. Check out another branch there, {again}"
         )
-    git("branch", "--no-track", "--force", name, new)
-    return True, f"{new[:9]}  updated from {local[:9]}"
+    if name in busy:
+        return LEFT_ALONE, f"{busy[name]}, {again}"
+    return MOVES, f"updated from {local[:9]}" if local else "new"
+
+
+def transaction(moves, commit, last="commit"):
+    """Move these branches, {name: (old, new)}, all at once; git's reason if it does not."""
+    updates = [f"update refs/heads/{name} {new} {old}" for name, (old, new) in moves.items()]
+    commands = "\n".join(["start", *updates, "prepare", last, ""])
+    message = f"branch: Cut from {commit}"
+    try:
+        git("update-ref", "-m", message, "--stdin", stdin=commands.encode(), shielded=True)
+    except Refusal as refusal:
+        return str(refusal)
+    return None
+
+
+def tip(name):
+    return git("rev-parse", "--verify", "--quiet", f"refs/heads/{name}", check=False)
+
+
+def move(moves, commit):
+    """Move these branches, {name: (old, new)}, at once; {name: git's reason} of those left out."""
+    if not moves or transaction(moves, commit) is None:
+        return {}
+    alone = {name: transaction({name: moves[name]}, commit, "abort") for name in moves}
+    rest = {name: moves[name] for name, reason in alone.items() if reason is None}
+    reason = transaction(rest, commit) if rest else None
+    refused = alone | dict.fromkeys(rest, reason)
+    # Where another branches.py was faster, all is well.
+    return {name: why for name, why in refused.items() if why and tip(name) != moves[name][1]}
 
 
 def what_to_cut(revision):
     """The id of the commit to cut the branches from; Refusal where that is not clear."""
-    git("rev-parse", "--git-dir")
-    here = git("symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-    if revision is None and here not in (None, "main"):
+    here = git("symbolic-ref", "--quiet", "HEAD", check=False)
+    if revision is None and here not in (None, "refs/heads/main"):
         raise Refusal(
-            f"this is branch {here}; branches are cut from main: git checkout main, or --from REV"
+            f"this is branch {here.removeprefix('refs/heads/')}; "
+            "branches are cut from main: git checkout main, or --from REV"
         )
-    commit = git(
-        "rev-parse", "--verify", "--quiet", f"{revision or 'HEAD'}^{{commit}}", check=False
-    )
+    words = ("--verify", "--quiet", "--end-of-options", f"{revision or 'HEAD'}^{{commit}}")
+    commit = git("rev-parse", *words, check=False)
     if commit is None:
         raise Refusal(f"there is no commit {revision or 'HEAD'} to cut from")
     return commit
 
 
-def cut(revision):
-    """Cut or update every branch from a commit of main; the number of updates withheld."""
-    commit = what_to_cut(revision)
-    objects = {}
-    for entry in git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")[:-1]:
-        head, path = entry.split("\t", 1)
-        objects[path] = head.split()[::2]
-    if "path.toml" not in objects:
-        raise Refusal(f"commit {commit[:9]} has no path.toml: is this the right repository?")
-    models = read_path(git("cat-file", "blob", objects["path.toml"][1]))
+def new_tips(models, objects, refs, remote):
+    """{name: the commit that its branch should have for a tip}, written to the repository."""
     layouts = {model["name"]: overlay(objects, model) for model in models}
-    refs = existing_branches()
-    published = [name for name in layouts if f"refs/remotes/origin/{name}" in refs]
-    if published and git("rev-parse", "--is-shallow-repository") == "true":
-        raise Refusal(
-            "this clone is shallow, and the history of the published branches is needed: "
-            "git fetch --unshallow"
-        )
 
     @functools.cache
     def read(path):
-        return git("cat-file", "blob", objects[path][1]) + "\n"
+        return decoded(git_bytes("cat-file", "blob", objects[path][1]), path)
 
     tips = {}
     for model in parents_first(models):
         name = model["name"]
         tree = write_tree(layouts[name], objects, branch_readme(model, models, objects, read))
-        old = old_tip(name, refs)
+        old = old_tip(name, refs, remote)
         new_parents = [
             tips[parent]
             for parent in model["builds_on"]
@@ -453,40 +598,84 @@ def cut(revision):
             tips[name] = old
         else:
             tips[name] = write_commit(model, tree, [old, *new_parents] if old else new_parents)
+    return tips
 
-    withheld = 0
-    width = max(map(len, layouts))
-    for model in models:
-        done, line = move(model["name"], tips[model["name"]], refs)
-        withheld += not done
-        print(f"{model['name']:{width}}  {model['date'].year}  {line}")
+
+def cut(revision):
+    """Cut or update every branch from a commit of main; the number of updates withheld."""
+    check_clone()
+    commit = what_to_cut(revision)
+    objects = {}
+    for entry in git("ls-tree", "-r", "-z", "--full-tree", commit).split("\0")[:-1]:
+        head, path = entry.split("\t", 1)
+        objects[path] = head.split()[::2]
+    if "path.toml" not in objects:
+        raise Refusal(f"commit {commit[:9]} has no path.toml: is this the right repository?")
+    text = git_bytes("cat-file", "blob", objects["path.toml"][1])
+    models = read_path(decoded(text, "path.toml"))
+    remote = leading_remote()
+    refs = existing_branches(remote)
+    published = any(f"refs/remotes/{remote}/{model['name']}" in refs for model in models)
+    if published and git("rev-parse", "--is-shallow-repository") == "true":
+        raise Refusal(
+            "this clone is shallow, and the history of the published branches is needed: "
+            "git fetch --unshallow"
+        )
+    tips = new_tips(models, objects, refs, remote)
+    busy = branches_at_work()
+    plans = {name: decide(name, tip, refs, busy) for name, tip in tips.items()}
+    moves = {}
+    for name, (fate, _) in plans.items():
+        if fate == MOVES:
+            old, *_ = refs.get(f"refs/heads/{name}", ("0" * len(commit),))
+            moves[name] = old, tips[name]
     sources = (*FROM_ROOT, "path.toml", "every_branch", "some_branches", "models")
-    changed = git("status", "--porcelain", "--", *sources)
-    if changed and revision is None:
-        print("Not in the branches: changes that are not committed yet (git status shows them)")
-    return withheld
+    changed = revision is None and git("status", "--porcelain", "--", *sources, check=False)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on, "nothing changed" would be wrong
+    for name, reason in move(moves, commit).items():
+        plans[name] = LEFT_ALONE, f"git refuses to move it: {reason}"
+    lines = []
+    width = max(map(len, tips))
+    for model in models:
+        name = model["name"]
+        fate, words = plans[name]
+        start = "left alone:" if fate == LEFT_ALONE else f"{tips[name][:9]} "
+        lines.append(one_line(f"{name:{width}}  {model['date'].year}  {start} {words}"))
+    if changed:
+        lines.append(
+            "Not in the branches: changes that are not committed yet (git status shows them)"
+        )
+    say("\n".join(lines), done=True)
+    return sum(fate == LEFT_ALONE for fate, _ in plans.values())
 
 
 def preview(folder):
     """Lay every branch out in folder/<Name>, from the files as they are on disk; the models."""
+    check_clone()
     models = todays_models()
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")[:-1]
     paths = {path for path in listed if (ROOT / path).is_file()}
     layouts = {model["name"]: overlay(paths, model) for model in models}
     for name in layouts:
-        if (folder / name).exists():
+        if os.path.lexists(folder / name):
             raise Refusal(f"{folder / name} exists already: nothing was written")
-
-    def read(path):
-        return (ROOT / path).read_text(encoding="utf-8")
-
-    for model in models:
-        for path, source in layouts[model["name"]].items():
-            target = folder / model["name"] / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(ROOT / source, target)
-        text = branch_readme(model, models, paths, read)
-        (folder / model["name"] / "README.md").write_text(text, encoding="utf-8", newline="\n")
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        for model in models:
+            home = folder / model["name"]
+            for path, source in layouts[model["name"]].items():
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(ROOT / source, home / path)
+            text = branch_readme(model, models, paths, text_of)
+            (home / "README.md").write_text(text, encoding="utf-8", newline="\n")
+    except BaseException:  # a Ctrl-C as well
+        for name in layouts:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for parent in missing:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
     return models
 
 
@@ -508,9 +697,10 @@ def arguments(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.print_help = lambda: say(parser.format_help().rstrip())
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--from", dest="revision", metavar="REV", help="cut from REV, not from HEAD")
-    what.add_argument("--preview", type=Path, metavar="FOLDER", help="write no branch, only FOLDER")
+    what.add_argument("--preview", metavar="FOLDER", help="write no branch, only FOLDER")
     what.add_argument(
         "--readme", action="store_true", help="bring the models in README.md up to date"
     )
@@ -519,25 +709,61 @@ def arguments(argv):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    options = arguments(argv)
+def tell(text, stream):
+    """Print; the error if the stream does not take it."""
     try:
-        if options.preview:
-            for model in preview(options.preview):
-                print(options.preview / model["name"])
-        elif options.readme:
-            write_readme(lambda text: with_models(text, todays_models()))
-        elif options.diffs:
-            print(diffs_table(todays_models()))
-        elif options.after:
-            print(after(options.after, todays_models()))
-        else:
-            return 1 if cut(options.revision) else 0
-        return 0
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # for Python's own last flush
+        return error
+    return None
+
+
+def say(text, done=False):
+    """Print on stdout. done: something has changed, so that exit code 2 would be wrong."""
+    error = tell(text, sys.stdout)
+    if error and not isinstance(error, BrokenPipeError):  # as `head` leaves it
+        refusal = Refusal(f"stdout: {error.strerror}")
+        if not done:
+            raise refusal
+        tell(f"branches.py: {refusal}", sys.stderr)
+
+
+def carry_out(options):
+    """The exit code."""
+    for flag in ("revision", "preview", "after"):
+        if getattr(options, flag) == "":
+            raise Refusal(
+                f"the {flag} is an empty word; python branches.py --help says what may be"
+            )
+    if options.preview is not None:
+        folder = Path(options.preview)
+        say("\n".join(str(folder / model["name"]) for model in preview(folder)), done=True)
+    elif options.readme:
+        write_readme(lambda text: with_models(text, todays_models()))
+    elif options.diffs:
+        say(diffs_table(todays_models()))
+    elif options.after is not None:
+        say(after(options.after, todays_models()))
+    else:
+        return 1 if cut(options.revision) else 0
+    return 0
+
+
+def main(argv=None):
+    try:
+        return carry_out(arguments(argv))
     except Refusal as refusal:
-        print(f"branches.py: {refusal}", file=sys.stderr)
-        return 2
+        problem, code = refusal, 2
+    except OSError as error:
+        problem, code = Refusal(str(error)), 2
+    except KeyboardInterrupt:
+        problem, code = "stopped; nothing changed", 130
+    tell(f"branches.py: {problem}", sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know ASCII alone
     sys.exit(main())

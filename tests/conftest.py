@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import branches  # noqa: E402
+from repos import branched, original, original_branched, published, repo  # noqa: E402, F401
 
 MODELS = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
 NAMES = [model["name"] for model in MODELS]

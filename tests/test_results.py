@@ -9,7 +9,7 @@ import torch
 import branches
 import results
 from conftest import MODELS, ROOT, run_python
-from test_branches import MAIN, Repo, entry, listing
+from repos import MAIN, Repo, entry, listing
 
 TRAIN = """
 import shutil, sys
