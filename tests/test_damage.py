@@ -92,6 +92,10 @@ def test_a_flipped_bit_of_every_tensor_is_found(tiny, folder, whole):
         one_line(tiny("train.py", *WORDS), "broken", "--fresh")
         with pytest.raises(tiny.errors.Refusal, match="broken"):
             tiny.start.Start(folder)
+    for content in (torch.zeros(3), {"weights": 3}, {"weights": {"a": math.nan}}, [{}]):
+        torch.save(content, path)
+        with pytest.raises(tiny.errors.Refusal, match="no weights of this program"):
+            tiny.start.Start(folder)
 
 
 ODD = [None, "2", -1, 99, math.nan, math.inf, True, [], {}, (), b"2", [[[["deep"] * 9] * 9] * 9]]
