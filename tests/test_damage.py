@@ -245,6 +245,11 @@ def test_weights_that_are_not_finite_are_no_result(tiny, folder, whole, tmp_path
         patch.setattr(tiny.symbols, "evaluate", overflow)
         one_line(tiny("train.py", *WORDS), "weights.output.bias", "epoch 1", "--lr", code=1)
     assert load(folder / "state.pt")["epoch"] == 0 and not (folder / "weights.pt").exists()
+    scores = iter([0.5, 0.5, 0.5, math.nan])  # the last one of the test
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.symbols, "evaluate", lambda *_: {"bits": next(scores)})
+        one_line(tiny("train.py", *WORDS), "bits is not finite after the test", code=1)
+    assert not (folder / "weights.pt").exists()
     (tmp_path / "weights.pt").write_bytes(whole["weights.pt"])
     saved = load(tmp_path / "weights.pt")
     saved["weights"]["output.bias"][3] = math.nan

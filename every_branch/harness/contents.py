@@ -24,13 +24,19 @@ from harness.likeness import (
 )
 
 
+def check_numbers(values, when):
+    """Diverged if one of {name: number} is not finite."""
+    for name, value in values.items():
+        if not is_number(value):
+            raise diverged(name, when)
+
+
 def check_finite(saved):
     """Diverged if what is to be saved could not be gone on from."""
-    for name, value in saved["history"][-1].items() if saved["history"] else ():
-        if not is_number(value):
-            raise diverged(name, f"epoch {saved['epoch']}")
+    when = f"epoch {saved['epoch']}"
+    check_numbers(saved["history"][-1] if saved["history"] else {}, when)
     if name := not_finite(saved):
-        raise diverged(name, f"epoch {saved['epoch']}")
+        raise diverged(name, when)
 
 
 def need_origin(saved, made_by):

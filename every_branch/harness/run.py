@@ -133,6 +133,7 @@ class Run:
         if self.finished:
             return self.finish_again()
         metrics, self.input = test() if test else {}, tuple(self.example.shape[1:])
+        contents.check_numbers(metrics, "the test")
         self.result = {
             "metrics": metrics or self.best["metrics"],
             "split": split if metrics else "validation",
