@@ -17,14 +17,16 @@ TIMES = [pytest.param(60, id="short"), pytest.param(600, marks=pytest.mark.slow,
 
 @pytest.fixture(scope="module")
 def whole(toy):
-    """{"state.pt": its bytes after the second of three epochs, "weights.pt": its bytes}."""
+    """{"state.pt": its bytes after the second of three epochs, "weights.pt": its bytes, ...}.
+
+    "last": those of state.pt after the third epoch.
+    """
     folder = toy.home / "checkpoints" / "Toy" / FOLDER
     files = {}
 
     def keep(run):
         save(run)
-        if run.epoch == 2:
-            files["state.pt"] = (folder / "state.pt").read_bytes()
+        files[{2: "state.pt"}.get(run.epoch, "last")] = (folder / "state.pt").read_bytes()
 
     save = toy.run.Run.save
     toy.run.Run.save = keep
@@ -202,6 +204,19 @@ def test_numbers_that_do_not_agree_are_refused(tiny, folder, whole, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(edited, folder / "state.pt")
         one_line(tiny("train.py", *WORDS), "does not fit this run", path[0], "--fresh")
+
+
+def test_an_example_that_the_model_does_not_take_is_refused(tiny, folder, whole, tmp_path):
+    """After the last epoch it is all that there is to count the operations by."""
+    (tmp_path / "state.pt").write_bytes(whole["last"])
+    saved = load(tmp_path / "state.pt")
+    assert saved["epoch"] == 3
+    folder.mkdir(parents=True, exist_ok=True)
+    for example in (torch.zeros(1, 12), torch.full((1, 12), 99), torch.zeros(())):
+        torch.save(saved | {"example": example}, folder / "state.pt")
+        one_line(tiny("train.py", *WORDS), "does not fit this run", "--fresh")
+    (folder / "state.pt").write_bytes(whole["last"])
+    assert tiny("train.py", *WORDS).code == 0
 
 
 def test_a_finished_run_is_never_trained_over(tiny, folder, whole, tmp_path):
