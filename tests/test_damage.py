@@ -199,6 +199,9 @@ def test_numbers_that_do_not_agree_are_refused(tiny, folder, whole, tmp_path):
         (("best", "epoch"), 0),
         (("best", "metrics", "bits"), 0.5),
         (("history", 0, "lr"), "0.1"),
+        (("best", "weights", "output.bias"), torch.zeros(3)),
+        (("optimizer", "state", 1, "exp_avg"), torch.zeros(3)),
+        (("schedule", "last_epoch"), 99),
     ):
         edited = changed(load(tmp_path / "state.pt"), path, lambda c, k, v=value: c.update({k: v}))
         folder.mkdir(parents=True, exist_ok=True)
@@ -301,7 +304,7 @@ def test_death_leaves_no_part(tiny, folder, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Death):
         patch.setattr(tiny.run.Run, "validate", die)
         tiny("train.py", *WORDS)
-    (folder / "weights.pt.part").write_text("half")
+    (folder / "curves.png.part").write_text("half")
     tiny.lock.held.clear()  # as in another process
     assert tiny("train.py", *WORDS).code == 0
     assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv"}

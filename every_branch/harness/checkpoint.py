@@ -101,11 +101,13 @@ def restore(saved, state, device):
     try:
         for key, part in state.items():
             part.load_state_dict(saved[key])
+        key = "example"
         if saved["epoch"]:
             count(state["model"], saved["example"].to(device))  # as it will be in the end
+        key = "random"
         set_random_state(saved["random"], device)
     except Exception:
-        raise Unfit("does not fit this run") from None
+        raise Unfit(f"does not fit this run: {key}") from None
 
 
 def save_history(folder, history):

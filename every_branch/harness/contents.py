@@ -118,8 +118,6 @@ def need_half_way(saved, state, epochs, chooses):
     for name, part in state.items():
         stepped = epoch and isinstance(part, torch.optim.Optimizer)
         need_like(saved[name], after_a_step(part) if stepped else part.state_dict(), name)
-    need_keys(saved["random"], ("python", "cpu"), "random", others=True)
-    need_like(saved["random"]["cpu"], torch.get_rng_state(), "random.cpu")
     if epoch == 0:
         need(best is None and example is None, "it has a result before the first epoch")
         return
