@@ -98,7 +98,7 @@ def surroundings():
     local = run_git(["rev-parse", "--local-env-vars"]).stdout.decode().split()
     elsewhere = {word for word in local if not word.startswith("GIT_CONFIG")} | {"GIT_NAMESPACE"}
     kept = {word: value for word, value in os.environ.items() if word not in elsewhere}
-    return kept | {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    return kept | {"GIT_NO_REPLACE_OBJECTS": "1"}
 
 
 def git_bytes(*arguments, stdin=b"", check=True, good=(0,), shielded=False, **environment):
