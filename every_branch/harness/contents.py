@@ -112,21 +112,20 @@ def need_half_way(saved, state, epochs, chooses):
     """Unfit unless a state.pt is of the run whose model, optimizer and so on these are."""
     keys = ("settings", "provenance", "epoch", "history", "best", "example", "random", *state)
     need_keys(saved, keys, "it")
-    epoch, best, example = saved["epoch"], saved["best"], saved["example"]
+    epoch, best = saved["epoch"], saved["best"]
     need(is_whole(epoch, 0, epochs), f"epoch is not one of {epochs}")
     need_history(saved["history"], epoch, chooses)
     for name, part in state.items():
         stepped = epoch and isinstance(part, torch.optim.Optimizer)
         need_like(saved[name], after_a_step(part) if stepped else part.state_dict(), name)
     if epoch == 0:
-        need(best is None and example is None, "it has a result before the first epoch")
+        need(best is None, "it has a result before the first epoch")
         return
     if epoch < epochs and "schedule" in state:
         need_a_step(state["schedule"], saved["schedule"])
     need_keys(best, ("metrics", "epoch", "weights"), "best")
     need_chosen(best["metrics"], best["epoch"], saved["history"], "best")
     need_like(best["weights"], state["model"].state_dict(), "best.weights")
-    need(isinstance(example, torch.Tensor), f"example is {said(example)}")
 
 
 def need_finished(saved, state, epochs, chooses):
