@@ -160,6 +160,7 @@ def branch(request, every_branch, small):
 
 
 def clean(branch):
+    branch.lock.held.clear()  # Windows removes no file that is open
     for path in sorted((branch.home / "checkpoints").rglob("*"), reverse=True):
         if path.name != "README.md":
             path.rmdir() if path.is_dir() else path.unlink()
