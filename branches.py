@@ -7,10 +7,13 @@ parents are the branches of the models that it builds on.
 
 A commit depends on nothing but the committed content of main and the tips that exist, so two
 clones cut the same ids. Branches only grow: the published <Name> leads where there is one (of
-main's remote, or else of origin, or else of the only remote), and a branch is left alone that
-carries a learner's own commits, is in use somewhere, or is one that git will not move.
+main's remote, or else of origin, or else of the only remote), a branch is moved to a descendant
+alone, and it is left alone if it carries a learner's own commits, is in use somewhere, or is one
+that git will not move. A draft is a commit that was cut here and never published; where main has
+changed since, it is dropped only if --drafts says so.
 
     python branches.py                        cut or update every branch from main
+    python branches.py --drafts               the same, with new drafts in place of old ones
     python branches.py --from REV             the same from another commit
     python branches.py --preview FOLDER       lay every branch out in FOLDER, as the files are today
     python branches.py --readme               rewrite the models in README.md
@@ -490,8 +493,11 @@ def write_commit(model, tree, parents):
     )
 
 
-def decide(name, new, refs, busy):
-    """What is to become of the local branch: (UP_TO_DATE, MOVES or LEFT_ALONE, what to say)."""
+def decide(name, new, refs, busy, drafts):
+    """What is to become of the local branch: (UP_TO_DATE, MOVES or LEFT_ALONE, what to say).
+
+    drafts: whether commits give way that were cut here for this very branch.
+    """
     ref = f"refs/heads/{name}"
     local, target, worktree = refs.get(ref, (None, "", ""))
     again = "then python branches.py"
@@ -514,8 +520,13 @@ def decide(name, new, refs, busy):
             return LEFT_ALONE, (
                 f"it carries {own} commit(s) of your own. To keep them and get the update: {rename}"
             )
-        # A draft gives way, which was cut here for this very branch and then never published.
-        if extra[0] and not extra[0].startswith(f"{EMAIL} {name}: "):
+        draft = extra[0].startswith(f"{EMAIL} {name}: ")
+        if draft and not drafts:
+            return LEFT_ALONE, (
+                "it is a draft, which was cut here and never published. "
+                "To put a new one in its place: python branches.py --drafts"
+            )
+        if extra[0] and not draft:
             return LEFT_ALONE, (
                 f"it holds {len(extra)} commit(s) of other branches. "
                 f"To keep them and get {name} back: {rename}"
@@ -601,7 +612,7 @@ def new_tips(models, objects, refs, remote):
     return tips
 
 
-def cut(revision):
+def cut(revision, drafts=False):
     """Cut or update every branch from a commit of main; the number of updates withheld."""
     check_clone()
     commit = what_to_cut(revision)
@@ -623,7 +634,7 @@ def cut(revision):
         )
     tips = new_tips(models, objects, refs, remote)
     busy = branches_at_work()
-    plans = {name: decide(name, tip, refs, busy) for name, tip in tips.items()}
+    plans = {name: decide(name, tip, refs, busy, drafts) for name, tip in tips.items()}
     moves = {}
     for name, (fate, _) in plans.items():
         if fate == MOVES:
@@ -698,6 +709,7 @@ def arguments(argv):
         allow_abbrev=False,
     )
     parser.print_help = lambda: say(parser.format_help().rstrip())
+    parser.add_argument("--drafts", action="store_true", help="drop what was never published")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--from", dest="revision", metavar="REV", help="cut from REV, not from HEAD")
     what.add_argument("--preview", metavar="FOLDER", help="write no branch, only FOLDER")
@@ -746,7 +758,7 @@ def carry_out(options):
     elif options.after is not None:
         say(after(options.after, todays_models()))
     else:
-        return 1 if cut(options.revision) else 0
+        return 1 if cut(options.revision, options.drafts) else 0
     return 0
 
 

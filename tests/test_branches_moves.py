@@ -105,8 +105,10 @@ def test_origin_leads_and_only_ever_moves_forward(published, tmp_path):
     second = publish("second")
     learner.git("fetch", "-q")
     learner.git("reset", "-q", "--hard", "origin/main")
-    learner.cut()
-    assert learner.tips() == second, "a draft that was cut here gives way"
+    draft = learner.tips()
+    assert "--drafts" in learner.cut(code=1) and learner.tips()["Old"] == draft["Old"]
+    learner.cut("--drafts")
+    assert learner.tips() == second, "a draft that was cut here gives way, if told to"
 
     learner.git("checkout", "-q", "Old")
     learner.commit({"model.py": "mine\n"})
