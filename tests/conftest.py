@@ -27,7 +27,9 @@ NAMES = [model["name"] for model in MODELS]
 TOY = "Toy"
 PARTS = {model["name"]: model["parts"] for model in MODELS}
 
-torch.set_num_threads(1)  # small networks on all cores wait for whatever else the machine does
+# Small networks on all cores wait for whatever else the machine does, in what is started as well.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def run_python(*words, cwd=None, **kwargs):

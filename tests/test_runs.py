@@ -96,8 +96,7 @@ def test_killed_at_any_call_every_product_is_whole_after_the_next_start(
 ):
     """Before and after each rename, sync and removal of a file; see walk.py."""
     home = tiny.home if name == tiny.name else every_branch[name].home
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = run_python(ROOT / "tests" / "walk.py", home, *words.split(), env=env)
+    done = run_python(ROOT / "tests" / "walk.py", home, *words.split())
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["wrong"] == [] and len(found["products"]) == products
