@@ -122,6 +122,26 @@ def test_a_folder_or_a_file_without_rights_is_one_line_and_then_the_run_goes_on(
     assert "1 of them done before" in tiny("train.py", *WORDS).out
 
 
+def test_a_folder_that_a_run_cannot_be_in(tiny, folder):
+    """A file, or a link that leads nowhere, in the place of a folder or a checkpoint."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("mine")
+    one_line(tiny("train.py", *WORDS), str(folder), "cannot be written")
+    assert folder.read_text() == "mine"
+    folder.unlink()
+    try:
+        folder.symlink_to(folder.parent / "nowhere")
+    except OSError:
+        pytest.skip("no links here")
+    one_line(tiny("train.py", *WORDS), str(folder), "cannot be written")
+    folder.unlink()
+    folder.mkdir()
+    (folder / "weights.pt").symlink_to(folder / "nowhere")
+    one_line(tiny("train.py", *WORDS), "weights.pt", "cannot be read")
+    (folder / "weights.pt").unlink()
+    assert tiny("train.py", *WORDS).code == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
 def test_a_pipe_is_no_checkpoint(tiny, folder):
     """And is not waited for."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import ROOT, run_python
-from toys import WORDS, load, one_line, same
+from toys import WORDS, Death, load, one_line, same
 
 
 def test_the_epochs_figures_weigh_every_example_alike(tiny):
@@ -101,6 +101,21 @@ def test_killed_at_any_call_every_product_is_whole_after_the_next_start(
     found = json.loads(done.stdout)
     assert found["wrong"] == [] and len(found["products"]) == products
     assert found["kills"] >= 24
+
+
+def test_death_leaves_no_part(tiny, folder, monkeypatch):
+    """What a killed process left half written is cleared at the next start."""
+
+    def die(*_):
+        raise Death
+
+    with monkeypatch.context() as patch, pytest.raises(Death):
+        patch.setattr(tiny.run.Run, "validate", die)
+        tiny("train.py", *WORDS)
+    (folder / "curves.png.part").write_text("half")
+    tiny.lock.held.clear()  # as in another process
+    assert tiny("train.py", *WORDS).code == 0
+    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL and SIGINT for one process")
