@@ -327,15 +327,19 @@ def rewrite(text, script, made):
     return marked.sub(lambda _: made + "\n", text, count=1)
 
 
-def write_readme(change):
-    """README.md of main anew: change(its text)."""
-    text = change(text_of("README.md"))
-    part = ROOT / "README.md.part"
+def write(path, text):
+    """A file of main anew, which is never half written."""
+    part = path.with_name(f"{path.name}.part")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(part, ROOT / "README.md")
+        os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_readme(change):
+    """README.md of main anew: change(its text)."""
+    write(ROOT / "README.md", change(text_of("README.md")))
 
 
 def after(name, models):

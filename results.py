@@ -18,7 +18,7 @@ Exit code: 0, nothing is missing any more; 1, a training failed or was stopped; 
 import argparse
 import csv
 import hashlib
-import os
+import io
 import re
 import shutil
 import statistics
@@ -83,13 +83,11 @@ def add(row):
     place = [key(old) for old in [*rows, row]].index(key(row))
     rows[place : place + 1] = [row]
     made = tables(branches.todays_models(), rows)  # before anything is written: it may refuse
-    path = branches.ROOT / "results.csv"
-    part = path.with_name("results.csv.part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    branches.write(branches.ROOT / "results.csv", text.getvalue())
     branches.write_readme(lambda text: branches.rewrite(text, "results.py", made))
 
 
