@@ -19,16 +19,19 @@ import conftest
 FOLDER = Path(__file__).resolve().parent / "golden"
 # How the recipes that are too large for a test are made small: few steps, few images, narrow.
 SMALL = {
-    "LeNet": "--data fashion-mnist --limit 600 --batch-size 40",
-    "AlexNet": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625",
-    "VGG": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625 --image-size 64 "
+    "LeNet paper": "--data fashion-mnist --limit 600 --batch-size 40",
+    "AlexNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625",
+    "VGG paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.0625 --image-size 64 "
     "--side 96 --scales 64 80 96",
-    "GoogLeNet": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
-    "BatchNorm": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+    "GoogLeNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+    "BatchNorm paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+    "ResNet cifar": "--data fashion-mnist --limit 24 --batch-size 8",
+    "ResNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125 --image-size 64 "
+    "--side 96 --scales 64 96",
 }
-STEPS = {"laptop": 20, "paper": 3}
+STEPS = {"laptop": 20, "paper": 3, "cifar": 3}
 # In these, the last digit grows a thousandfold a step: few steps, in double precision.
-CHAOTIC = {"BatchNorm": 2}
+CHAOTIC = {"BatchNorm": 2, "ResNet": 3}
 
 
 class EnoughError(Exception):
@@ -38,7 +41,7 @@ class EnoughError(Exception):
 def curve(branch, recipe):
     """What a recipe does in its first steps, with seed 0: optimizer, learning rates, losses."""
     words = ["--recipe", recipe, "--fresh", "--epochs", 2]
-    words += SMALL[branch.name].split() if recipe == "paper" else []
+    words += SMALL.get(f"{branch.name} {recipe}", "").split()
     steps = min(STEPS[recipe], CHAOTIC.get(branch.name, 20))
     dtype = torch.double if branch.name in CHAOTIC else torch.float
     found = {"losses": [], "rates": []}

@@ -15,6 +15,7 @@ PLAIN = {  # by flag, values that keep a training small
     **{"epochs": ["1", "3"], "data": ["fashion-mnist", "cifar10"], "units": ["3"]},
     **{"area": ["0", "0.5", "1"], "averaging": ["0", "0.9"], "lr": ["1e-3", "1"]},
     **{"decay_every": ["1"], "dropout": ["0", "0.9"], "mu": ["1"], "workers": ["0"]},
+    **{"depth": ["8", "18"], "padding": ["0", "5"], "test_scales": ["28", "64"]},
 }
 
 
@@ -34,7 +35,7 @@ def command_line(branch, draws):
         words.append("--" + name.replace("_", "-"))
         choices = [str(value) for value in getattr(kind, "__args__", ()) if type(value) is str]
         values = PLAIN.get(name, choices or ["1"])
-        count = draws.choice([1, 1, 2, 3]) if name in ("scales", "area") else 1
+        count = draws.choice([1, 1, 2, 3]) if name in ("scales", "test_scales", "area") else 1
         for _ in range(count):
             words.append(draws.choice(values if draws.random() < 0.6 else ODD))
     if draws.random() < 0.1:
