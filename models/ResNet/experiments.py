@@ -35,7 +35,7 @@ class Deep(train.Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class Ablated(train.Recipe):
-    """The same, of one depth."""
+    """Narrow networks of one depth, each with one thing changed."""
 
     network: Network | None = None  # not set: all of NETWORKS
 
@@ -75,12 +75,12 @@ def probe(run, model, train, validation):
     the loss's gradient with respect to the i-th convolution's weights, as a multiple of their
     length. Those in shortcuts are left out.
     """
-    model = copy.deepcopy(model).train()  # whose running statistics would change
+    model = copy.deepcopy(model).train()  # a copy: running statistics change
     layers = [layer for name, layer in model.named_modules() if "shortcut" not in name]
     responses, found = [], {}
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
-            layer.register_forward_hook(lambda *words: responses.append(words[-1].std().item()))
+            layer.register_forward_hook(lambda _, __, output: responses.append(output.std().item()))
     inputs, labels = next(iter(validation))
     F.cross_entropy(model(inputs), labels).backward()
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]

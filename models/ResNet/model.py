@@ -1,11 +1,11 @@
-"""ResNet, the network whose layers learn what to add to what they are given, of 2015.
+"""ResNet, whose blocks learn what to add to their input, of 2015.
 
 K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", arXiv 1512.03385,
 2015. Section and table numbers below are the paper's; "2016" is the same authors' "Identity
 Mappings in Deep Residual Networks", arXiv 1603.05027.
 
 The idea: let a few layers compute F(x), and pass on F(x) + x. To leave x as it is, they need only
-make F zero; so a deeper network is no harder to train than a shallower one.
+make F zero; so more layers need not make a network harder to train.
 
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
@@ -39,7 +39,8 @@ def check_number(kind, least, below=float("inf"), **arguments):
 
 
 SHORTCUTS = ("A", "B", "C", "none")  # "none": the plain networks
-BASIC = ((3, 1), (3, 1))  # Figure 5: of each convolution the kernel, and the maps as a multiple
+# Figure 5: of each convolution in a block the kernel, and the feature maps as a multiple of `maps`.
+BASIC = ((3, 1), (3, 1))
 BOTTLENECK = ((1, 1), (3, 1), (1, 4))
 CONFIGURATIONS = {  # Table 1: the block, and how many of them are in conv2_x to conv5_x
     18: (BASIC, (2, 2, 2, 2)),
@@ -74,17 +75,17 @@ class Scaled(nn.Module):
         return self.scale * self.shortcut(x) if self.scale else 0
 
 
-def shortcut_of(kind, in_channels, out_channels, stride, scale, bias, norm):
+def shortcut_of(kind, in_channels, out_channels, stride, scale, bias, norm_layer):
     """What stands for x in F(x) + x (3.2, 3.3).
 
-    kind: of SHORTCUTS. scale: see ResNet. bias, norm: whether a projection has a bias; what follows
-    it, nn.BatchNorm2d or nn.Identity.
+    kind: of SHORTCUTS. scale: see ResNet. bias, norm_layer: whether a projection has a bias, and
+    what follows it, nn.BatchNorm2d or nn.Identity.
     """
     changes = stride > 1 or in_channels != out_channels
     shortcut = nn.Identity()
     if kind == "C" or kind == "B" and changes:  # W_s x, equation 2
         projection = nn.Conv2d(in_channels, out_channels, 1, stride, bias=bias)
-        shortcut = nn.Sequential(projection, norm(out_channels))
+        shortcut = nn.Sequential(projection, norm_layer(out_channels))
     elif kind == "A" and changes:
         shortcut = Padding(in_channels, out_channels, stride)
     elif kind == "none":
@@ -92,30 +93,33 @@ def shortcut_of(kind, in_channels, out_channels, stride, scale, bias, norm):
     return shortcut if scale == 1 else Scaled(scale, shortcut)
 
 
-def convolutions(in_channels, maps, kernels, stride, norm):
-    """Those of a block, of which the first has the stride. kernels: BASIC or BOTTLENECK."""
+def convolutions(in_channels, maps, kernels, stride, bias):
+    """A list of a block's convolutions; the first has the stride. kernels: BASIC or BOTTLENECK."""
+    layers = []
     for kernel, times in kernels:
         sizes = in_channels, times * maps, kernel, stride, kernel // 2
-        yield nn.Conv2d(*sizes, bias=norm is nn.Identity)
+        layers.append(nn.Conv2d(*sizes, bias=bias))
         in_channels, stride = times * maps, 1
+    return layers
 
 
 class Block(nn.Module):
     """A building block: relu(F(x) + x) (3.2, Figure 5); F ends with batch normalization (3.4).
 
-    maps: of its 3x3 convolutions. kernels, stride: see convolutions(). shortcut, norm, scale: see
-    shortcut_of(). [B, in_channels, H, W] to [B, out_channels, H / stride, W / stride].
+    maps: of its 3x3 convolutions. kernels, stride: see convolutions(). shortcut, scale: see ResNet.
+    norm_layer: nn.BatchNorm2d or nn.Identity.
+    [B, in_channels, H, W] to [B, out_channels, H / stride, W / stride].
     """
 
-    def __init__(self, in_channels, maps, kernels, stride, shortcut, norm, scale):
+    def __init__(self, in_channels, maps, kernels, stride, shortcut, norm_layer, scale):
         super().__init__()
+        bias = norm_layer is nn.Identity  # beta does what a bias would do
         layers = []
-        for convolution in convolutions(in_channels, maps, kernels, stride, norm):
-            layers += [convolution, norm(convolution.out_channels), nn.ReLU(inplace=True)]
+        for convolution in convolutions(in_channels, maps, kernels, stride, bias):
+            layers += [convolution, norm_layer(convolution.out_channels), nn.ReLU(inplace=True)]
         self.residual = nn.Sequential(*layers[:-1])  # F
-        out_channels = convolution.out_channels
-        how = stride, scale, norm is nn.Identity, norm
-        self.shortcut = shortcut_of(shortcut, in_channels, out_channels, *how)
+        sizes = in_channels, kernels[-1][1] * maps, stride
+        self.shortcut = shortcut_of(shortcut, *sizes, scale, bias, norm_layer)
 
     def forward(self, x):
         return torch.relu_(self.residual(x) + self.shortcut(x))
@@ -127,28 +131,28 @@ class PreactivationBlock(nn.Module):
     A shortcut that is no identity reads what the first ReLU gives, as F does.
     """
 
-    def __init__(self, in_channels, maps, kernels, stride, shortcut, norm, scale):
+    def __init__(self, in_channels, maps, kernels, stride, shortcut, norm_layer, scale):
         super().__init__()
+        bias = norm_layer is nn.Identity
         layers = []
-        for convolution in convolutions(in_channels, maps, kernels, stride, norm):
-            # Not in place: the shortcut still needs x.
-            layers += [norm(convolution.in_channels), nn.ReLU(), convolution]
+        for convolution in convolutions(in_channels, maps, kernels, stride, bias):
+            # The ReLU is not in place: the shortcut still needs x.
+            layers += [norm_layer(convolution.in_channels), nn.ReLU(), convolution]
         self.activation = nn.Sequential(*layers[:2])
         self.residual = nn.Sequential(*layers[2:])
-        out_channels = convolution.out_channels
-        how = stride, scale, norm is nn.Identity, nn.Identity  # no normalization after a projection
-        self.shortcut = shortcut_of(shortcut, in_channels, out_channels, *how)
-        self.changes = stride > 1 or in_channels != out_channels or shortcut == "C"
+        sizes = in_channels, kernels[-1][1] * maps, stride
+        self.shortcut = shortcut_of(shortcut, *sizes, scale, bias, norm_layer=nn.Identity)
+        self.reads_activated = stride > 1 or sizes[0] != sizes[1] or shortcut == "C"
 
     def forward(self, x):
         activated = self.activation(x)
-        return self.residual(activated) + self.shortcut(activated if self.changes else x)
+        return self.residual(activated) + self.shortcut(activated if self.reads_activated else x)
 
 
 class Network(nn.Module):
-    """What the networks for ImageNet and for CIFAR-10 share: all but conv1 and the sizes.
+    """What the networks for ImageNet and for CIFAR-10 share: all but features() and the sizes.
 
-    conv1: its kernel and stride. maps, blocks: of each stage, conv2_x and on. kernels: of a block.
+    kernel, stride: of conv1. maps, blocks: of each stage, conv2_x and on. kernels: of a block.
     The others: see ResNet.
     """
 
@@ -157,7 +161,8 @@ class Network(nn.Module):
         in_channels,
         num_classes,
         width,
-        conv1,
+        kernel,
+        stride,
         maps,
         blocks,
         kernels,
@@ -168,29 +173,28 @@ class Network(nn.Module):
     ):
         super().__init__()
         check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
-        check_number(float, 0.6 / maps[0], width=width)  # with less, a layer would be empty
+        check_number(float, 0.6 / maps[0], width=width)  # with less, a layer could be empty
         check_choice(SHORTCUTS, shortcut=shortcut)
         check_choice((True, False), norm=norm, preactivation=preactivation)
         check_number(float, 0, shortcut_scale=shortcut_scale)
-        kind = PreactivationBlock if preactivation else Block
-        norm = nn.BatchNorm2d if norm else nn.Identity
-        kernel, stride = conv1
+        block = PreactivationBlock if preactivation else Block
+        norm_layer = nn.BatchNorm2d if norm else nn.Identity
+        ablations = shortcut, norm_layer, shortcut_scale
         maps = [round(width * full) for full in maps]
-        sizes = in_channels, maps[0], kernel, stride, kernel // 2
-        convolution = nn.Conv2d(*sizes, bias=norm is nn.Identity)
-        self.conv1 = nn.Sequential(convolution, norm(maps[0]), nn.ReLU(inplace=True))
         channels = maps[0]
-        for number, (own, count) in enumerate(zip(maps, blocks), start=2):
+        convolution = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=not norm)
+        self.conv1 = nn.Sequential(convolution, norm_layer(channels), nn.ReLU(inplace=True))
+        for number, (stage_maps, count) in enumerate(zip(maps, blocks), start=2):
             stage = nn.Sequential()
             for i in range(count):
                 stride = 2 if number > 2 and i == 0 else 1  # conv2_x keeps the size
-                stage.append(kind(channels, own, kernels, stride, shortcut, norm, shortcut_scale))
-                channels = kernels[-1][1] * own
+                stage.append(block(channels, stage_maps, kernels, stride, *ablations))
+                channels = kernels[-1][1] * stage_maps
             self.add_module(f"conv{number}_x", stage)
         self.activation = None
         if preactivation:
-            self.conv2_x[0].activation = nn.Identity()  # conv1 ends with it
-            self.activation = nn.Sequential(norm(channels), nn.ReLU())
+            self.conv2_x[0].activation = nn.Identity()  # conv1 ends with normalization and ReLU
+            self.activation = nn.Sequential(norm_layer(channels), nn.ReLU())
         self.fc = nn.Linear(channels, num_classes)
         self.initialize()
 
@@ -238,7 +242,7 @@ class ResNet(Network):
         check_choice(CONFIGURATIONS, depth=depth)
         kernels, blocks = CONFIGURATIONS[depth]
         ablations = shortcut, norm, preactivation, shortcut_scale
-        super().__init__(in_channels, num_classes, width, (7, 2), MAPS, blocks, kernels, *ablations)
+        super().__init__(in_channels, num_classes, width, 7, 2, MAPS, blocks, kernels, *ablations)
 
     def features(self, x):  # [B, 3, 224, 224]
         """To feature maps [B, 2048, H/32, W/32]; [B, 512, H/32, W/32] of 18 and 34 layers."""
@@ -279,7 +283,7 @@ class CifarResNet(Network):
         blocks = [(depth - 2) // layers] * 3
         ablations = shortcut, norm, preactivation, shortcut_scale
         super().__init__(
-            in_channels, num_classes, width, (3, 1), CIFAR_MAPS, blocks, kernels, *ablations
+            in_channels, num_classes, width, 3, 1, CIFAR_MAPS, blocks, kernels, *ablations
         )
 
     def features(self, x):  # [B, 3, 32, 32]
@@ -301,7 +305,7 @@ PAPER = {  # of 50 layers; the parameters follow from the sizes in Table 1
     "total": {"parameters": 25_557_032, "MACs": "3.8 billion"},
 }
 BILLIONS = {18: 1.8, 34: 3.6, 50: 3.8, 101: 7.6, 152: 11.3}  # Table 1: MACs, its "FLOPs"
-MILLIONS = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7", 1202: "19.4"}  # Table 6
+MILLIONS = {20: "0.27", 32: "0.46", 44: "0.66", 56: "0.85", 110: "1.7"}  # Table 6
 
 
 if __name__ == "__main__":
