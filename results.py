@@ -49,7 +49,8 @@ class Yardstick(NamedTuple):
 
 
 TASKS = {
-    "classification": Yardstick("accuracy", 100, "Test accuracy, %", "baseline: linear classifier")
+    "classification": Yardstick("accuracy", 100, "Test accuracy, %", "baseline: linear classifier"),
+    "language": Yardstick("bits", 1, "Test bits per character", "baseline: character 6-gram"),
 }
 
 
@@ -221,7 +222,7 @@ def tables(models, rows):
             raise Refusal(f"results.csv: a value is missing, or no number: {error}") from None
     if "†" in "".join(blocks):
         blocks.append("† By an earlier model.py or train.py than today's.")
-    if rows:
+    if any(row["processor"] for row in rows):
         blocks.append(machines(rows))
     return "\n\n".join(blocks)
 
@@ -254,21 +255,26 @@ def line(label, rows, yardstick, today=None):
     metrics = [dict(pair.split("=") for pair in row["metrics"].split()) for row in rows]
     values = [yardstick.factor * float(named[yardstick.metric]) for named in metrics]
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    seeds = f"{len(rows)} seed{'s' if len(rows) > 1 else ''}"
-    split = "" if rows[0]["split"] in ("test", "") else f"{rows[0]['split']}, "
+    about = [] if rows[0]["split"] in ("test", "") else [rows[0]["split"]]
+    if rows[0]["seed"]:  # what only counts draws nothing at random
+        about.append(f"{len(rows)} seed{'s' if len(rows) > 1 else ''}")
+    about = f" ({', '.join(about)})" if about else ""
+    parameters, macs = (
+        f"{int(rows[0][name]):,}" if rows[0][name] else "" for name in ("parameters", "macs")
+    )
     mark = " †" if today and any(row["code"] != today for row in rows) else ""
     timed = [float(row["seconds"]) / 60 for row in rows if row["seconds"]]
     minutes = f"{statistics.mean(timed):.1f}" if timed else ""
     return (
-        f"| {label} | {int(rows[0]['parameters']):,} | {int(rows[0]['macs']):,} "
-        f"| {statistics.mean(values):.2f}{spread} ({split}{seeds}){mark} | {minutes} |"
+        f"| {label} | {parameters} | {macs} "
+        f"| {statistics.mean(values):.2f}{spread}{about}{mark} | {minutes} |"
     )
 
 
 def machines(rows):
     """What the rows were measured on, a sentence a machine."""
     named = {}
-    for row in rows:
+    for row in [row for row in rows if row["processor"]]:
         threads = f"{row['threads']} thread{'s' if row['threads'] != '1' else ''}"
         versions = f"PyTorch {row['torch']}, Python {row['python']}"
         where = f"{row['processor']} ({threads}), {versions}"

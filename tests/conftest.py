@@ -1,6 +1,7 @@
 """What the tests share: every branch laid out as a learner would get it, and a way to run it."""
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -92,6 +93,11 @@ class Branch:
         finally:
             sys.argv = argv
         return SimpleNamespace(code=code, out=out.getvalue(), err=err.getvalue())
+
+    @functools.cached_property
+    def layers(self):
+        """What `python model.py` comes to; for some networks it takes seconds, so once."""
+        return self("model.py")
 
     def runs(self):
         """{name of its folder: what weights.pt holds} of the finished runs."""
@@ -186,13 +192,21 @@ def fashion_mnist(every_branch):
 
 @pytest.fixture
 def small(monkeypatch, fashion_mnist):
-    """A function that leaves a branch few images of each data set: 600, 100 and 100 of the real.
+    """A function that leaves a branch little data: 600, 100 and 100 images, or a page of text.
 
     cifar10 is Fashion-MNIST in 32x32 pixels and three channels. No pictures are drawn, which take
     longer than all the rest, unless pictures is true.
     """
 
     def few(branch, train=600, other=100, pictures=False):
+        if "language" in PARTS.get(branch.name, ()):
+            first = [text[:20_000] for text in branch.language.shakespeare()]
+            first[1:] = (text[:1_000] for text in first[1:])
+            monkeypatch.setattr(branch.language, "shakespeare", lambda: [*first])
+            if not pictures:
+                monkeypatch.setattr(branch.language, "draw", lambda *_: None)
+            return
+
         def by_name(name):
             classes, *splits = fashion_mnist
             if name == "cifar10":

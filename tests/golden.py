@@ -25,6 +25,7 @@ SMALL = {
     "--side 96 --scales 64 80 96",
     "GoogLeNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
     "BatchNorm paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
+    "LSTM laptop": "--blocks 64",
     "ResNet cifar": "--data fashion-mnist --limit 24 --batch-size 8",
     "ResNet paper": "--data fashion-mnist --limit 96 --batch-size 32 --width 0.125 --image-size 64 "
     "--side 96 --scales 64 96",
@@ -67,8 +68,9 @@ def curve(branch, recipe):
             size = loader.sampler.batch_size
             for step in range(steps):
                 torch.manual_seed(step)
-                images, labels = loader.collate_fn(loader.dataset[step * size : (step + 1) * size])
-                yield images.to(dtype), labels
+                places = [*range(step * size, (step + 1) * size)]
+                images, labels = loader.collate_fn(loader.dataset[places])
+                yield images.to(dtype) if images.is_floating_point() else images, labels
             raise EnoughError
 
         def place(self, model):
@@ -84,10 +86,13 @@ def curve(branch, recipe):
         torch.set_rng_state(state)
         return mean_and_covariance
 
-    original_colors = branch.images.Data.colors
+    known = contextlib.nullcontext()
+    if "images" in conftest.PARTS[branch.name]:
+        original_colors = branch.images.Data.colors
+        known = mock.patch.object(branch.images.Data, "colors", colors)
     with (
         mock.patch.object(branch.train, "Run", Recorder),
-        mock.patch.object(branch.images.Data, "colors", colors),
+        known,
         mock.patch.object(torch.nn.functional, "dropout", dropout),
         contextlib.suppress(EnoughError),
     ):

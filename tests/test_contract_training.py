@@ -24,6 +24,7 @@ def outcome(branch, *words):
 def test_a_run_that_died_ends_with_the_same_bits_and_then_is_finished(branch, monkeypatch):
     """It dies after its first epoch, and in the middle of its second."""
     words = ("--epochs", 2, "--batch-size", 50, "--limit", 100, "--seed", 5)
+    words += ("--blocks", 32) if "language" in PARTS.get(branch.name, ()) else ()
     rows, weights, metrics, _ = outcome(branch, *words)
     clean(branch)
 
@@ -101,7 +102,7 @@ def test_each_recipe_takes_small_color_images_in_memory(branch):
 
 
 def test_model_py_meets_the_papers_figures(branch):
-    done = branch("model.py")
+    done = branch.layers
     assert not done.code, done.out
     assert re.search(r"Every figure of the paper is met(\.|, but for those in quotes)", done.out)
 
@@ -110,8 +111,9 @@ def test_the_first_steps_are_those_on_record(branch, fashion_mnist, monkeypatch)
     """With a tolerance for other processors and versions; see golden.py."""
     if branch.name == TOY:
         pytest.skip("has no record")
-    monkeypatch.setattr(branch.images, "by_name", lambda name: fashion_mnist)
-    monkeypatch.setattr(branch.images, "VALIDATION", 5_000)
+    monkeypatch.undo()  # all of the data
+    if "images" in PARTS[branch.name]:
+        monkeypatch.setattr(branch.images, "by_name", lambda name: fashion_mnist)
     recorded = json.loads((golden.FOLDER / f"{branch.name}.json").read_text(encoding="utf-8"))
     assert recorded.keys() == branch.train.RECIPES.keys()
     for recipe, expected in recorded.items():
@@ -140,7 +142,7 @@ def test_a_new_task_takes_few_lines():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if "images" in PARTS[name]])
 def test_a_trained_network_can_be_exported(every_branch, small, name):
     """As the branch's README shows, for any size of a batch."""
     branch = every_branch[name]
@@ -157,10 +159,13 @@ def test_a_trained_network_can_be_exported(every_branch, small, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_two_epochs_on_all_images_learn(every_branch, name):
-    """A tenth would be guessing."""
+def test_it_learns_in_two_epochs(every_branch, name):
+    """A tenth of the images would be guessed; so would 4.8 bits, counting characters alone."""
     branch = every_branch[name]
-    done = branch("train.py", "--epochs", 2)
+    few = ("--limit", 20_000) if "language" in PARTS[name] else ()
+    done = branch("train.py", "--epochs", 2, *few)
     (saved,) = branch.runs().values()
     clean(branch)
-    assert done.code == 0 and saved["result"]["metrics"]["accuracy"] > 0.6
+    assert done.code == 0
+    metrics = saved["result"]["metrics"]
+    assert metrics["accuracy"] > 0.6 if "accuracy" in metrics else metrics["bits"] < 3

@@ -12,9 +12,14 @@ ODD += ["9223372036854775808", "0x10", "½", "a\nb", "\u2028", "x" * 300, "$5", 
 PLAIN = {  # by flag, values that keep a training small
     **{"width": ["0.0625", "0.25"], "side": ["32", "64"], "image_size": ["32", "64"]},
     **{"batch_size": ["1", "2", "5"], "limit": ["1", "3", "50"], "scales": ["32", "40", "64"]},
-    **{"epochs": ["1", "3"], "data": ["fashion-mnist", "cifar10"], "units": ["3"]},
+    **{
+        "epochs": ["1", "3"],
+        "data": ["fashion-mnist", "cifar10", "shakespeare", "adding"],
+        "units": ["3"],
+    },
     **{"area": ["0", "0.5", "1"], "averaging": ["0", "0.9"], "lr": ["1e-3", "1"]},
     **{"decay_every": ["1"], "dropout": ["0", "0.9"], "mu": ["1"], "workers": ["0"]},
+    **{"blocks": ["2", "5"], "length": ["5", "30"], "characters": ["9"], "clip": ["0.1"]},
     **{"depth": ["8", "18"], "padding": ["0", "5"], "test_scales": ["28", "64"]},
 }
 
@@ -25,7 +30,7 @@ def command_line(branch, draws):
     names = [field.name for field in fields if field.name not in ("fresh", "device")]
     words = ["--recipe", draws.choice([*branch.train.RECIPES, *["laptop"] * 2])]
     for name, values in PLAIN.items():  # last things last: of two values, the second counts
-        if name in names and name in ("width", "side", "image_size", "batch_size"):
+        if name in names and name in ("width", "side", "image_size", "batch_size", "blocks"):
             words += [f"--{name.replace('_', '-')}", values[0]]
     for name in draws.sample(names, draws.randrange(4)):
         kind = {field.name: field.type for field in fields}[name]

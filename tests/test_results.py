@@ -214,6 +214,13 @@ def test_a_baseline_comes_first_and_machines_are_told_apart(home):
     ]
 
 
+def test_a_model_that_only_counts_has_no_seeds_and_no_machine(home):
+    row = dict.fromkeys(results.COLUMNS, "") | {"split": "test", "metrics": "accuracy=0.7"}
+    results.add({**row, "branch": results.TASKS["classification"].baseline, "run": "laptop"})
+    assert table(home)[2] == "| *baseline: linear classifier* |  |  | 70.00 |  |"
+    assert "Measured" not in "".join(table(home))
+
+
 def test_each_task_has_its_table(home, monkeypatch, capsys):
     toml = (home / "path.toml").read_text(encoding="utf-8").split("[[model]]")
     toml[2] = toml[2].replace("classification", "telling")

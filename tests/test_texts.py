@@ -62,4 +62,4 @@ def test_every_picture_of_a_branch_is_shown(name):
 def test_the_summarys_layer_table_is_the_codes(name, every_branch):
     """The table that `python model.py` prints stands in the summary, line by line."""
     summary = (ROOT / "models" / name / "summary.md").read_text(encoding="utf-8")
-    assert every_branch[name]("model.py").out in summary
+    assert every_branch[name].layers.out in summary

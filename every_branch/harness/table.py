@@ -39,7 +39,9 @@ def layer_table(model, shape, paper, **columns):
     outputs = {}
     for stage, module in model.named_children():
         module.register_forward_hook(
-            lambda module, inputs, output, stage=stage: outputs.update({stage: output})
+            lambda module, inputs, output, stage=stage: outputs.update(
+                {stage: output[0] if isinstance(output, tuple) else output}
+            )
         )
     example = shape
     if not isinstance(shape, torch.Tensor):

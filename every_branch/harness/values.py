@@ -33,8 +33,8 @@ Share = Annotated[float, Rule("a number from 0 to 1", lambda value: 0 <= value <
 Seed = Annotated[int, Rule("a whole number from 0 to 4294967295", lambda value: 0 <= value < 2**32)]
 
 
-def folder(text):
-    """A folder's path as settings have it: relative to the branch if inside it, else absolute."""
+def relative(text):
+    """A path as settings have it: relative to the branch if inside it, else absolute."""
     path = Path(text).resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
@@ -47,7 +47,15 @@ def is_folder(text):
         return False
 
 
-Folder = Annotated[str, Rule("a folder that is there", is_folder, folder)]
+def is_file(text):
+    """Whether a file is there, by its path as settings have it."""
+    try:
+        return (ROOT / text).is_file()
+    except OSError:
+        return False
+
+
+Folder = Annotated[str, Rule("a folder that is there", is_folder, relative)]
 
 
 def parts(kind):

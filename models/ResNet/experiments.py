@@ -5,8 +5,8 @@
     python experiments.py ablations      32 layers: shortcuts A, B and C; half a shortcut;
                                          pre-activation; no batch normalization
 
-They take about 30 and 20 minutes on two CPU cores. `python experiments.py degradation --help`
-lists what can be changed. Results go to checkpoints/ResNet/; the same command goes on with what was
+Each takes up to half an hour on two CPU cores. `python experiments.py degradation --help` lists
+what can be changed. Results go to checkpoints/ResNet/; the same command goes on with what was
 stopped.
 """
 

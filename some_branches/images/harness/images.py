@@ -23,7 +23,7 @@ from harness import ROOT, settings
 from harness.errors import Refusal
 from harness.folder import FolderLoader, Images, default_workers, find
 from harness.sets import NAMES, by_name
-from harness.values import Natural, Rule, folder, is_folder
+from harness.values import Natural, Rule, is_folder, relative
 
 VALIDATION = 5_000  # images, the last of the official training set: the same on every branch
 COLORED = 2_000  # images of a folder that its mean color is taken from
@@ -34,7 +34,7 @@ DataSet = Annotated[
     Rule(
         f"one of {', '.join(NAMES)}, or a folder of images",
         lambda value: value in NAMES or is_folder(value),
-        lambda text: text if text in NAMES else folder(text),
+        lambda text: text if text in NAMES else relative(text),
     ),
 ]
 

@@ -1,0 +1,41 @@
+"""Letting a language model write, as --sample asks."""
+
+import torch
+
+from harness import checkpoint, contents
+from harness.errors import Refusal
+
+
+@torch.inference_mode()
+def write(model, vocabulary, begin, characters, temperature=1.0, seed=0):
+    """The text that a model writes after `begin`, a character drawn at a time."""
+    model.eval()
+    device = next(model.parameters()).device
+    draws = torch.Generator().manual_seed(seed)
+    given, state, written = vocabulary.encode(begin or "\n")[None].to(device), None, []
+    for _ in range(characters):
+        scores, state = model(given, state)
+        scores = scores[0, -1, : len(vocabulary.known)].float().cpu()  # not the unknown one
+        given = torch.multinomial((scores / temperature).softmax(0), 1, generator=draws)[None]
+        written.append(int(given))
+        given = given.to(device)
+    return begin + vocabulary.decode(written)
+
+
+def need_finished(run):
+    """Refusal if --sample asks for text, and the run is not finished."""
+    if run.settings.sample is not None and not run.finished:
+        raise Refusal(
+            f"--sample: {run.folder} holds no finished run; the same command without --sample "
+            "trains it"
+        )
+
+
+def sample(run, model, vocabulary):
+    """Print what a finished run writes after --sample."""
+    with checkpoint.fitting(run.folder / "weights.pt"):
+        contents.need_like(run.finished["weights"], model.state_dict(), "weights")
+    model.load_state_dict(run.finished["weights"])
+    recipe = run.settings
+    how = recipe.characters, recipe.temperature, recipe.seed
+    print(write(model, vocabulary, recipe.sample, *how))
