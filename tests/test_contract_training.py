@@ -73,11 +73,10 @@ def test_each_recipe_takes_photographs_of_any_shape(branch, photographs):
     for recipe in branch.train.RECIPES:
         words = ["--recipe", recipe, "--data", photographs, "--workers", 0, "--epochs", 1]
         words += ["--batch-size", 16, "--limit", 8] if recipe == "paper" else ["--batch-size", 8]
-        if recipe == "paper" and "width" in fields:
-            words += ["--width", 0.125]
-            words += (
-                ["--scales", 64, 80, "--side", 80, "--image-size", 64] if "scales" in fields else []
-            )
+        words += ["--width", 0.125] if "width" in fields else []
+        if recipe == "paper" and "scales" in fields:
+            words += ["--scales", 64, 80, "--side", 80, "--image-size", 64]
+            words += ["--test-scales", 64, 80] if "test_scales" in fields else []
         done = branch("train.py", *words)
         if branch.name == "LeNet" and recipe == "paper":  # see optimizer.py
             assert done.code == 2 and "in memory" in done.err
@@ -96,7 +95,7 @@ def test_each_recipe_takes_small_color_images_in_memory(branch):
     fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
     for recipe in branch.train.RECIPES:
         words = ["--recipe", recipe, "--data", "cifar10", "--batch-size", 4, "--dry-run"]
-        words += ["--width", 0.125] if "width" in fields and recipe == "paper" else []
+        words += ["--width", 0.125] if "width" in fields else []
         done = branch("train.py", *words)
         assert done.code == 0, done.err
 
