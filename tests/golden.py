@@ -26,6 +26,7 @@ SMALL = {
     "GoogLeNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
     "BatchNorm paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
     "LSTM laptop": "--blocks 64",
+    "ResNet laptop": "--batch-size 32",
     "ResNet cifar": "--data fashion-mnist --limit 24 --batch-size 8",
     "ResNet paper": "--data fashion-mnist --limit 96 --batch-size 32 --width 0.125 --image-size 64 "
     "--side 96 --scales 64 96",

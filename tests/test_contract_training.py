@@ -66,17 +66,23 @@ def test_what_a_finished_run_leaves(branch):
         assert len(saved["classes"]) == 10 and len(saved["input"]) == 3
 
 
+def smaller(branch, recipe):
+    """Flags that make a network narrow, and what the recipe `paper` shows it small."""
+    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
+    words = ["--width", 0.125] if "width" in fields else []
+    if recipe == "paper" and "scales" in fields:
+        words += ["--scales", 64, 80, "--side", 80, "--image-size", 64]
+        words += ["--test-scales", 64, 80] if "test_scales" in fields else []
+    return words
+
+
 def test_each_recipe_takes_photographs_of_any_shape(branch, photographs):
     """A run on a folder is named for what it is: there are no test images."""
     images_only(branch)
-    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
     for recipe in branch.train.RECIPES:
         words = ["--recipe", recipe, "--data", photographs, "--workers", 0, "--epochs", 1]
         words += ["--batch-size", 16, "--limit", 8] if recipe == "paper" else ["--batch-size", 8]
-        words += ["--width", 0.125] if "width" in fields else []
-        if recipe == "paper" and "scales" in fields:
-            words += ["--scales", 64, 80, "--side", 80, "--image-size", 64]
-            words += ["--test-scales", 64, 80] if "test_scales" in fields else []
+        words += smaller(branch, recipe)
         done = branch("train.py", *words)
         if branch.name == "LeNet" and recipe == "paper":  # see optimizer.py
             assert done.code == 2 and "in memory" in done.err
@@ -92,10 +98,9 @@ def test_each_recipe_takes_photographs_of_any_shape(branch, photographs):
 def test_each_recipe_takes_small_color_images_in_memory(branch):
     """What --data cifar10 gives."""
     images_only(branch)
-    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
     for recipe in branch.train.RECIPES:
         words = ["--recipe", recipe, "--data", "cifar10", "--batch-size", 4, "--dry-run"]
-        words += ["--width", 0.125] if "width" in fields else []
+        words += smaller(branch, recipe)
         done = branch("train.py", *words)
         assert done.code == 0, done.err
 
