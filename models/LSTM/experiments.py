@@ -4,8 +4,8 @@
                                          tanh network against the cells of 1997, of 2000, of
                                          today; and what is left of a gradient on the way back
 
-`python experiments.py lags --help` lists what can be changed. Results go to checkpoints/LSTM/; the
-same command goes on with what was stopped.
+It takes about 17 minutes on one CPU core. `python experiments.py lags --help` lists what can be
+changed. Results go to checkpoints/LSTM/; the same command goes on with what was stopped.
 """
 
 from dataclasses import dataclass
