@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import hashlib
 import os
 import stat
 import time
@@ -77,6 +78,17 @@ def is_there(path):
     except OSError as error:  # such as a name that is too long
         raise Refusal(f"{path} cannot be read: {reason(error)}") from None
     return True
+
+
+def checked(path, md5, advice):
+    """The bytes of a file that is known by its MD5; Refusal, with advice, if it is another."""
+    if not is_there(path):
+        raise Refusal(f"{path} is missing: {advice}")
+    readable(path)
+    content = path.read_bytes()
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise Refusal(f"{path} is not the official file (its MD5 differs): {advice}")
+    return content
 
 
 def readable(path):

@@ -1,13 +1,12 @@
 """Image data sets by their names: the Fashion-MNIST that ships, and those that are downloaded."""
 
 import gzip
-import hashlib
 
 import torch
 
 from harness import ROOT
 from harness.errors import Refusal, reason
-from harness.files import is_there, readable
+from harness.files import checked
 
 FASHION_MNIST = {  # the four official files and their MD5
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -47,13 +46,7 @@ def official(raw, sums, advice):
 
 def read_idx(path, md5, advice):
     """The uint8 tensor in a gzipped IDX file: two bytes of zero, type, rank, sizes, the values."""
-    if not is_there(path):
-        raise Refusal(f"{path} is missing: {advice}")
-    readable(path)
-    packed = path.read_bytes()
-    if hashlib.md5(packed, usedforsecurity=False).hexdigest() != md5:
-        raise Refusal(f"{path} is not the official file (its MD5 differs): {advice}")
-    values = bytearray(gzip.decompress(packed))
+    values = bytearray(gzip.decompress(checked(path, md5, advice)))
     rank = values[3]
     sizes = [int.from_bytes(values[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
     return torch.frombuffer(values, dtype=torch.uint8, offset=4 + 4 * rank).view(sizes)

@@ -1,23 +1,16 @@
 """Text as numbers: reading it, and the characters that it consists of."""
 
 import gzip
-import hashlib
 
 import torch
 
 from harness.errors import Refusal, reason
-from harness.files import is_there, readable
+from harness.files import checked, readable
 
 
 def read(path, md5):
     """The text of a gzipped file that ships, by its sum; Refusal if it is not that file."""
-    advice = "git checkout -- data brings it back"
-    if not is_there(path):
-        raise Refusal(f"{path} is missing: {advice}")
-    readable(path)
-    packed = path.read_bytes()
-    if hashlib.md5(packed, usedforsecurity=False).hexdigest() != md5:
-        raise Refusal(f"{path} is not the file that shipped (its MD5 differs): {advice}")
+    packed = checked(path, md5, "git checkout -- data brings it back")
     return gzip.decompress(packed).decode("utf-8")
 
 
