@@ -1,5 +1,6 @@
 """What ends a program early, and how it is said: one line on stderr, no traceback."""
 
+import contextlib
 import os
 import reprlib
 import sys
@@ -32,6 +33,15 @@ def say(message):
 def warn(message):
     """Say what went wrong where nothing was lost by it."""
     say(f"Warning: {message}")
+
+
+@contextlib.contextmanager
+def harmless(what):
+    """Meanwhile, a failure is a warning that there is none of `what`: nothing is lost by it."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"no {what}: {reason(error)}")
 
 
 def quoted(value):

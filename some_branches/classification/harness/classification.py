@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from harness.errors import reason, warn
+from harness.errors import harmless
 
 
 @torch.inference_mode()
@@ -63,10 +63,8 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
 
 
 def draw(run, model, data, loader, predicted, true):
-    """Draw what a finished run shows. Nothing is lost if that fails: it is a warning."""
-    try:
+    """Draw what a finished run shows."""
+    with harmless("pictures"):
         from harness import pictures  # matplotlib takes a second to import, and may be broken
 
         pictures.draw(run, model, data, loader, predicted, true)
-    except Exception as error:
-        warn(f"no pictures: {reason(error)}")

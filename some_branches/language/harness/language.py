@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Tensor
 from tqdm import tqdm
 
 from harness import ROOT, settings, writing
-from harness.errors import Refusal, reason, warn
+from harness.errors import Refusal, harmless
 from harness.text import Characters, read, read_own
 from harness.values import Count, Positive, Rule, is_file, relative
 
@@ -173,10 +173,8 @@ def baseline():
 
 
 def draw(run, model, data):
-    """Draw what a finished run shows. Nothing is lost if that fails: it is a warning."""
-    try:
+    """Draw what a finished run shows."""
+    with harmless("pictures"):
         from harness import pictures  # matplotlib takes a second to import, and may be broken
 
         pictures.draw(run, model, data)
-    except Exception as error:
-        warn(f"no pictures: {reason(error)}")
