@@ -193,8 +193,7 @@ def test_how_gates_begin(model):
         bias = model.LastOutput(2, 1, cell, 2, 2, input_gate=low).memory.bias
         nearly = torch.tensor(expected, dtype=torch.float)
         assert ((bias - nearly).abs() <= 0.1 + (nearly == 1) * 0.1).all()
-    scales = [p.abs().max().item() for p in model.LastOutput(2, 1).parameters()]
-    assert 0.09 < max(scales) <= 0.1
+    assert 0.09 < max(p.abs().max() for p in model.LastOutput(2, 1).parameters()) <= 0.1
 
 
 # The tasks
@@ -206,10 +205,7 @@ def draw(branch, name, count=2_000, lag=100, seed=0):
 
 
 def test_the_adding_problem(branch):
-    lengths = set()
-    for seed in range(40):
-        inputs, _ = draw(branch, "adding", 1, seed=seed)
-        lengths.add(inputs.shape[1])
+    lengths = {draw(branch, "adding", 1, seed=seed)[0].shape[1] for seed in range(40)}
     assert len(lengths) > 5 and min(lengths) >= 100 and max(lengths) <= 110
     inputs, targets = draw(branch, "adding")
     second = set()
@@ -227,7 +223,7 @@ def test_the_adding_problem(branch):
 
 def test_the_temporal_order_problem(branch):
     inputs, targets = draw(branch, "temporal-order")
-    names, classes, places = "abcdXYEB", ["XX", "XY", "YX", "YY"], [set(), set()]
+    names, classes, places = "abcdXYEB", "XX XY YX YY".split(), [set(), set()]
     for symbols, target in zip(inputs.argmax(2).tolist(), targets):
         text = "".join(names[symbol] for symbol in symbols)
         found = [place for place, symbol in enumerate(text) if symbol in "XY"]
@@ -258,9 +254,8 @@ def test_training_sequences_never_come_twice_and_held_out_ones_do(branch):
 def test_an_answer_is_right_if_every_output_is_close(branch):
     outputs = torch.tensor([[0.1, 0.9], [0.29, 0.75], [0.31, 0.9], [0.0, 0.6]])
     targets = torch.tensor([[0.0, 1.0]]).expand(4, 2)
-    loader = torch.utils.data.DataLoader(
-        torch.utils.data.TensorDataset(outputs, targets), batch_size=3
-    )
+    data = torch.utils.data
+    loader = data.DataLoader(data.TensorDataset(outputs, targets), batch_size=3)
 
     class Echo(nn.Module):
         def forward(self, x):
