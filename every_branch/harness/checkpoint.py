@@ -103,7 +103,7 @@ def restore(saved, state, device):
             part.load_state_dict(saved[key])
         key = "example"
         if saved["epoch"]:
-            count(state["model"], saved["example"].to(device))  # as it will be in the end
+            count(state["model"], saved["example"])  # as it will be in the end
         key = "random"
         set_random_state(saved["random"], device)
     except Exception:

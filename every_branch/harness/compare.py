@@ -38,7 +38,8 @@ def experiment(description, experiments, argv=None):
 def varied(variants):
     """The settings in which some runs, or Settings, differ from one another, in order."""
     identities = [variant.identity() for variant in variants]
-    return [key for key in identities[0] if len({str(one[key]) for one in identities}) > 1]
+    keys = [key for key in identities[0] if key != "recipe"]
+    return [key for key in keys if len({str(one[key]) for one in identities}) > 1]
 
 
 def in_turn(title, variants):

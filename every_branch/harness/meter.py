@@ -22,7 +22,8 @@ def words(values):
 class Meter:
     """The means of what is logged over one pass through a loader; Diverged if one is not finite.
 
-    count, example: of the batch that is out, how many examples it has, and the first of them.
+    A batch is (inputs, targets); a model with several inputs has them in a tuple. count, example:
+    of the batch that is out, how many examples it has, and the inputs of the first.
     """
 
     def __init__(self, title):
@@ -34,7 +35,9 @@ class Meter:
         total = len(loader.dataset)
         with tqdm(total=total, desc=self.title, leave=False, disable=None) as self.bar:
             for batch in loader:
-                self.example, self.count = batch[0][:1], len(batch[0])
+                inputs, self.count = batch[0], len(batch[1])
+                several = isinstance(inputs, tuple)
+                self.example = tuple(part[:1] for part in inputs) if several else inputs[:1]
                 yield batch
         self.speed = self.seen / (time.perf_counter() - self.began)
 

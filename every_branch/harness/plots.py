@@ -56,23 +56,24 @@ def learning_curves(path, history, title):
 
 
 @literal
-def comparison(path, panels, quantity, level=None, title=None):
+def comparison(path, panels, quantity, level=None, title=None, along="epoch", places=None):
     """Curves by epoch, each the mean over runs in a band from the lowest to the highest.
 
     panels: {title: {label: [the values by epoch, one list a run]}}. level: of a dotted line.
+    along, places: what the values are by, and at which numbers of it, if not by epoch.
     """
     figure = Figure(figsize=(1.5 + 4 * len(panels), 3.8), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (panel, curves) in zip(all_axes, panels.items()):
         for label, values in curves.items():
             values = torch.tensor(values)
-            epochs = range(1, values.shape[1] + 1)
-            (line,) = axes.plot(epochs, values.mean(0), marker=".", label=label)
+            x = places or range(1, values.shape[1] + 1)
+            (line,) = axes.plot(x, values.mean(0), marker=".", label=label)
             low, high = values.min(0).values, values.max(0).values
-            axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if level is not None:
             axes.axhline(level, color="gray", linestyle=":")
-        axes.set(xlabel="epoch", title=panel)
+        axes.set(xlabel=along, title=panel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()

@@ -121,7 +121,7 @@ class Run:
 
         test: a function that gives {metric: value}; without it nothing is tested. split: what it
         tests on. about: what else weights.pt should tell. The model, with the chosen weights, is
-        then run.model; of an example of its input, run.input is the shape.
+        then run.model; of an example of its (first) input, run.input is the shape.
         """
         self.model = model
         if self.settings.dry_run:
@@ -132,7 +132,9 @@ class Run:
         model.load_state_dict(self.best["weights"])
         if self.finished:
             return self.finish_again()
-        metrics, self.input = test() if test else {}, tuple(self.example.shape[1:])
+        metrics, first = test() if test else {}, self.example
+        first = first[0] if isinstance(first, tuple) else first
+        self.input = tuple(first.shape[1:])
         contents.check_numbers(metrics, "the test")
         self.result = {
             "metrics": metrics or self.best["metrics"],
@@ -141,7 +143,7 @@ class Run:
             "epoch": self.best["epoch"],
             "epochs": self.epoch,
             "seconds": sum(row["seconds"] for row in self.history),
-            **count(model, self.example.to(self.device)),
+            **count(model, self.example),
         }
         whole = {
             "settings": self.identity,

@@ -6,15 +6,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 def flops(model, example):
     """{module: {operation: floating-point operations}} of one example, as PyTorch counts them."""
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
+    inputs = example if isinstance(example, tuple) else (example,)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(example)
+        model.eval()(*(part.to(device) for part in inputs))
     model.train(training)
     return counter.get_flop_counts()
 
 
 def count(model, example):
-    """{"parameters": ..., "macs": ...} of a model; an example is its input with a batch of one.
+    """{"parameters": ..., "macs": ...} of a model; an example is its input with a batch of one,
+    or a tuple of its inputs.
 
     MACs are the multiply-accumulates of convolutions and matrix products in its stages, the direct
     children, as in the table: half of PyTorch's count.
@@ -31,7 +33,7 @@ def layer_table(model, shape, paper, **columns):
     """Print what each stage of a network does beside the paper's figures; False if they differ.
 
     model: its direct children are the stages. shape: of one example, as [C, H, W] of an image; or
-    the example itself, a tensor with a batch of one.
+    the example itself, as in count().
     paper: {stage: {"output": (C, H, W), "parameters": ..., "MACs": ...}}, as far as the paper says.
         What is text there, such as "159K", is quoted, and not compared.
     columns: further things counted, name={stage: number}, that the paper has figures for.
@@ -43,9 +45,8 @@ def layer_table(model, shape, paper, **columns):
                 {stage: output[0] if isinstance(output, tuple) else output}
             )
         )
-    example = shape
-    if not isinstance(shape, torch.Tensor):
-        example = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    is_shape = all(isinstance(side, int) for side in shape)
+    example = torch.zeros(1, *shape) if is_shape else shape
     counted = flops(model, example)
 
     def size(module, path):

@@ -2,8 +2,7 @@
 
 import torch
 
-from harness import checkpoint, contents
-from harness.errors import Refusal
+from harness import use
 
 
 @torch.inference_mode()
@@ -24,18 +23,12 @@ def write(model, vocabulary, begin, characters, temperature=1.0, seed=0):
 
 def need_finished(run):
     """Refusal if --sample asks for text, and the run is not finished."""
-    if run.settings.sample is not None and not run.finished:
-        raise Refusal(
-            f"--sample: {run.folder} holds no finished run; the same command without --sample "
-            "trains it"
-        )
+    use.need_finished(run, "sample")
 
 
 def sample(run, model, vocabulary):
     """Print what a finished run writes after --sample."""
-    with checkpoint.fitting(run.folder / "weights.pt"):
-        contents.need_like(run.finished["weights"], model.state_dict(), "weights")
-    model.load_state_dict(run.finished["weights"])
+    use.bring_back(run, model)
     recipe = run.settings
     how = recipe.characters, recipe.temperature, recipe.seed
     print(write(model, vocabulary, recipe.sample, *how))
