@@ -40,17 +40,23 @@ LAPTOP = "laptop"  # the default recipe, and so the name of its runs
 
 
 class Yardstick(NamedTuple):
-    """How a task is measured: a metric, and what the table multiplies it by and calls it."""
+    """How a task is measured."""
 
-    metric: str
-    factor: float
-    heading: str
-    baseline: str  # stands for the branch in the rows of what a model has to beat
+    metrics: dict  # {metric: what the table multiplies it by, and calls it}
+    baselines: tuple  # what stands for the branch in the rows of what a model has to beat
 
 
 TASKS = {
-    "classification": Yardstick("accuracy", 100, "Test accuracy, %", "baseline: linear classifier"),
-    "language": Yardstick("bits", 1, "Test bits per character", "baseline: character 6-gram"),
+    "classification": Yardstick(
+        {"accuracy": (100, "Test accuracy, %")}, ("baseline: linear classifier",)
+    ),
+    "language": Yardstick(
+        {"bits": (1, "Test bits per character")}, ("baseline: character 6-gram",)
+    ),
+    "translation": Yardstick(
+        {"chrf": (1, "Test chrF"), "bits": (1, "Test bits per character")},
+        ("baseline: most frequent verse", "baseline: copying the source"),
+    ),
 }
 
 
@@ -208,7 +214,7 @@ def tables(models, rows):
     for task in tasks:
         if task not in TASKS:
             raise Refusal(f"results.py: TASKS has no yardstick for the task {task} of path.toml")
-    shown = {*names, *(TASKS[task].baseline for task in tasks)}
+    shown = {*names, *(one for task in tasks for one in TASKS[task].baselines)}
     for row in rows:
         if row["branch"] not in shown:
             raise Refusal(f"results.csv: {row['branch']} is neither in path.toml nor a baseline")
@@ -229,13 +235,12 @@ def tables(models, rows):
 
 def table(task, models, rows):
     yardstick = TASKS[task]
-    lines = [
-        f"| Branch | Parameters | Multiply-accumulates | {yardstick.heading} | Minutes |",
-        "|---|--:|--:|--:|--:|",
-    ]
-    baseline = [row for row in rows if row["branch"] == yardstick.baseline]
-    if baseline:
-        lines.append(line(f"*{yardstick.baseline}*", baseline, yardstick))
+    headings = [heading for _, heading in yardstick.metrics.values()]
+    columns = ["Branch", "Parameters", "Multiply-accumulates", *headings, "Minutes"]
+    lines = [f"| {' | '.join(columns)} |", f"|---{'|--:' * (len(columns) - 1)}|"]
+    for baseline in yardstick.baselines:
+        if own := [row for row in rows if row["branch"] == baseline]:
+            lines.append(line(f"*{baseline}*", own, yardstick))
     for model in models:
         name = model["name"]
         own = [row for row in rows if row["branch"] == name]
@@ -251,10 +256,13 @@ def table(task, models, rows):
 def line(label, rows, yardstick, today=None):
     """A line of a table: rows that differ in their seed alone. today: the code without a mark."""
     if not rows:
-        return f"| {label} | | | not run yet | |"
+        return f"| {label} | | | not run yet |{' |' * len(yardstick.metrics)}"
     metrics = [dict(pair.split("=") for pair in row["metrics"].split()) for row in rows]
-    values = [yardstick.factor * float(named[yardstick.metric]) for named in metrics]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    measured = []
+    for name, (factor, _) in yardstick.metrics.items():
+        values = [factor * float(named[name]) for named in metrics if today or name in named]
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        measured.append(f"{statistics.mean(values):.2f}{spread}" if values else "")
     about = [] if rows[0]["split"] in ("test", "") else [rows[0]["split"]]
     if rows[0]["seed"]:  # what only counts draws nothing at random
         about.append(f"{len(rows)} seed{'s' if len(rows) > 1 else ''}")
@@ -267,7 +275,7 @@ def line(label, rows, yardstick, today=None):
     minutes = f"{statistics.mean(timed):.1f}" if timed else ""
     return (
         f"| {label} | {parameters} | {macs} "
-        f"| {statistics.mean(values):.2f}{spread}{about}{mark} | {minutes} |"
+        f"| {' | '.join([measured[0] + about + mark, *measured[1:]])} | {minutes} |"
     )
 
 

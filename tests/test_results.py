@@ -202,7 +202,7 @@ def test_what_is_no_finished_run_is_refused(home, capsys):
 def test_a_baseline_comes_first_and_machines_are_told_apart(home):
     results.main(["--models", "Old", "--seeds", "0"])
     (row,) = results.read_rows()
-    baseline = {"branch": results.TASKS["classification"].baseline, "code": "", "threads": "1"}
+    baseline = {"branch": results.TASKS["classification"].baselines[0], "code": "", "threads": "1"}
     results.add({**row, **baseline, "metrics": "accuracy=0.845 loss=1"})
     assert table(home)[2:] == [
         "| *baseline: linear classifier* | 1,234 | 56,789 | 84.50 (1 seed) | 1.5 |",
@@ -216,7 +216,7 @@ def test_a_baseline_comes_first_and_machines_are_told_apart(home):
 
 def test_a_model_that_only_counts_has_no_seeds_and_no_machine(home):
     row = dict.fromkeys(results.COLUMNS, "") | {"split": "test", "metrics": "accuracy=0.7"}
-    results.add({**row, "branch": results.TASKS["classification"].baseline, "run": "laptop"})
+    results.add({**row, "branch": results.TASKS["classification"].baselines[0], "run": "laptop"})
     assert table(home)[2] == "| *baseline: linear classifier* |  |  | 70.00 |  |"
     assert "Measured" not in "".join(table(home))
 
@@ -227,13 +227,17 @@ def test_each_task_has_its_table(home, monkeypatch, capsys):
     (home / "path.toml").write_text("[[model]]".join(toml), encoding="utf-8")
     assert results.main(["--readme"]) == 2
     assert "yardstick for the task telling" in capsys.readouterr().err
-    yardstick = results.Yardstick("bits", 1, "Bits", "baseline: silence")
+    metrics = {"bits": (1, "Bits"), "chrf": (1, "chrF")}
+    yardstick = results.Yardstick(metrics, ("baseline: silence",))
     monkeypatch.setitem(results.TASKS, "telling", yardstick)
     assert results.main(["--readme"]) == 0
+    row = dict.fromkeys(results.COLUMNS, "") | {"split": "test", "metrics": "chrf=17"}
+    results.add({**row, "branch": "baseline: silence"})
     assert table(home) == [
         *("### Classification", "", *HEAD, "| Old (small) | | | not run yet | |", ""),
-        *("### Telling", "", HEAD[0].replace("Test accuracy, %", "Bits"), HEAD[1]),
-        "| New | | | not run yet | |",
+        *("### Telling", "", HEAD[0].replace("Test accuracy, %", "Bits | chrF"), HEAD[1] + "--:|"),
+        "| *baseline: silence* |  |  |  | 17.00 |  |",
+        "| New | | | not run yet | | |",
     ]
 
 
