@@ -206,6 +206,15 @@ def small(monkeypatch, fashion_mnist):
             if not pictures:
                 monkeypatch.setattr(branch.language, "draw", lambda *_: None)
             return
+        if "translation" in PARTS.get(branch.name, ()):
+            sizes, kinds = {"train": 200, "validation": 20, "test": 20}, branch.pairs.KINDS
+            verses = {name: part[: sizes[name]] for name, part in branch.pairs.verses().items()}
+            kind = kinds["verses"]._replace(parts=lambda: dict(verses))
+            monkeypatch.setitem(kinds, "verses", kind)
+            monkeypatch.setattr(branch.pairs, "GENERATED", sizes)
+            if not pictures:
+                monkeypatch.setattr(branch.translation, "draw", lambda *_: None)
+            return
 
         def by_name(name):
             classes, *splits = fashion_mnist

@@ -26,6 +26,8 @@ SMALL = {
     "GoogLeNet paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
     "BatchNorm paper": "--data fashion-mnist --limit 24 --batch-size 8 --width 0.125",
     "LSTM laptop": "--blocks 64",
+    "Attention laptop": "--n 32 --batch-size 16",
+    "Attention paper": "--n 32 --m 32 --maxout 16 --alignment 32 --batch-size 8",
     "ResNet laptop": "--batch-size 32",
     "ResNet cifar": "--data fashion-mnist --limit 24 --batch-size 8",
     "ResNet paper": "--data fashion-mnist --limit 96 --batch-size 32 --width 0.125 --image-size 64 "
@@ -71,7 +73,8 @@ def curve(branch, recipe):
                 torch.manual_seed(step)
                 places = [*range(step * size, (step + 1) * size)]
                 images, labels = loader.collate_fn(loader.dataset[places])
-                yield images.to(dtype) if images.is_floating_point() else images, labels
+                floats = torch.is_tensor(images) and images.is_floating_point()
+                yield images.to(dtype) if floats else images, labels
             raise EnoughError
 
         def place(self, model):

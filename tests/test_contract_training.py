@@ -24,7 +24,7 @@ def outcome(branch, *words):
 def test_a_run_that_died_ends_with_the_same_bits_and_then_is_finished(branch, monkeypatch):
     """It dies after its first epoch, and in the middle of its second."""
     words = ("--epochs", 2, "--batch-size", 50, "--limit", 100, "--seed", 5)
-    words += ("--blocks", 32) if "language" in PARTS.get(branch.name, ()) else ()
+    words += (*smaller(branch, "laptop"),)
     rows, weights, metrics, _ = outcome(branch, *words)
     clean(branch)
 
@@ -69,7 +69,10 @@ def test_what_a_finished_run_leaves(branch):
 def smaller(branch, recipe):
     """Flags that make a network narrow, and what the recipe `paper` shows it small."""
     fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
-    words = ["--width", 0.125] if "width" in fields else []
+    narrow = {"width": 0.125, "blocks": 32, "n": 32, "d_model": 16}
+    words = [
+        f"{branch.settings.flag(name)}={value}" for name, value in narrow.items() if name in fields
+    ]
     if recipe == "paper" and "scales" in fields:
         words += ["--scales", 64, 80, "--side", 80, "--image-size", 64]
         words += ["--test-scales", 64, 80] if "test_scales" in fields else []

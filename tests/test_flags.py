@@ -14,14 +14,17 @@ PLAIN = {  # by flag, values that keep a training small
     **{"batch_size": ["1", "2", "5"], "limit": ["1", "3", "50"], "scales": ["32", "40", "64"]},
     **{
         "epochs": ["1", "3"],
-        "data": ["fashion-mnist", "cifar10", "shakespeare", "adding"],
+        "data": ["fashion-mnist", "cifar10", "shakespeare", "adding", "reversal"],
         "units": ["3"],
     },
     **{"area": ["0", "0.5", "1"], "averaging": ["0", "0.9"], "lr": ["1e-3", "1"]},
     **{"decay_every": ["1"], "dropout": ["0", "0.9"], "mu": ["1"], "workers": ["0"]},
     **{"blocks": ["2", "5"], "length": ["5", "30"], "characters": ["9"], "clip": ["0.1"]},
+    **{"n": ["2", "8"], "m": ["3"], "maxout": ["2"], "alignment": ["4"], "words": ["30"]},
+    **{"layers": ["1"], "d_model": ["8"], "d_ff": ["9"], "heads": ["1", "2"], "merges": ["5"]},
     **{"depth": ["8", "18"], "padding": ["0", "5"], "test_scales": ["28", "64"]},
 }
+NARROW = "width side image_size batch_size blocks n m maxout alignment layers d_model d_ff".split()
 
 
 def command_line(branch, draws):
@@ -30,7 +33,7 @@ def command_line(branch, draws):
     names = [field.name for field in fields if field.name not in ("fresh", "device")]
     words = ["--recipe", draws.choice([*branch.train.RECIPES, *["laptop"] * 2])]
     for name, values in PLAIN.items():  # last things last: of two values, the second counts
-        if name in names and name in ("width", "side", "image_size", "batch_size", "blocks"):
+        if name in names and name in NARROW:
             words += [f"--{name.replace('_', '-')}", values[0]]
     for name in draws.sample(names, draws.randrange(4)):
         kind = {field.name: field.type for field in fields}[name]

@@ -1,0 +1,129 @@
+"""Show what attention is for.
+
+    python experiments.py lengths        how good translations are by the length of a sentence,
+                                         with and without attention: the paper's Figure 2, on
+                                         verses and on letters to be reversed; about an hour on one
+                                         CPU core
+    python experiments.py maps           where the decoder looks while it translates
+
+Both use the runs of train.py, and train those that are missing. `python experiments.py lengths
+--help` lists what can be changed. Results go to checkpoints/Attention/; the same command goes on
+with what was stopped.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import train
+
+from harness import ROOT, files
+from harness.chrf import chrf
+from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.errors import Diverged, program
+from harness.settings import flags
+
+GROUPS = (8, 12, 16, 20)  # sentences of up to 8 words or letters, of 9 to 12, and so on
+SEEDS = 3
+SENTENCES = (
+    "The king said to Moses, Go up to the mountain.",
+    "He has given us the good land of our fathers.",
+    "You shall not kill the two sons of the priest.",
+)
+WORD = "attention"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths(train.Recipe):
+    """The laptop recipe, with what is compared left open."""
+
+    data: Literal["verses", "reversal"] | None = None  # not set: both
+    attention: bool | None = None  # not set: with and without
+
+
+LAPTOP = dataclasses.replace(train.RECIPES["laptop"], name="laptop")
+LENGTHS = {"laptop": Lengths(**vars(LAPTOP) | {"data": None, "attention": None})}
+
+
+def variants(recipe):
+    """Settings of the runs that a recipe leaves open: train.py's own, which it may have done."""
+    names = [field.name for field in flags(train.Recipe)]
+    same = LAPTOP.but(**{name: getattr(recipe, name) or getattr(LAPTOP, name) for name in names})
+    return [
+        same.but(data=data, attention=attention, seed=seed)
+        for data in ([recipe.data] if recipe.data else ["verses", "reversal"])
+        for attention in ([True, False] if recipe.attention is None else [recipe.attention])
+        for seed in range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    ]
+
+
+def lengths(recipe):
+    """How good translations are by the length of a sentence, with and without attention."""
+    settings = variants(recipe)
+    runs = [unless_diverged(train.fit, one) for one in in_turn("By length", settings)]
+    runs = [run for run in runs if run]
+    if recipe.dry_run:
+        return
+    if not runs:
+        raise Diverged("every network has diverged: there is nothing to compare")
+    from harness import plots  # matplotlib takes a second to import: not before it is needed
+
+    losses, by_length, rows = {}, {}, []
+    for run in runs:
+        data, attention = run.settings.data, run.settings.attention
+        label, found = f"with{'' if attention else 'out'} attention", measure(run)
+        curve = [row["validation_loss"] for row in run.history]
+        losses.setdefault(data, {}).setdefault(label, []).append(curve)
+        by_length.setdefault(data, {}).setdefault(label, []).append(found)
+        about = {"data": data, "attention": attention, "seed": run.settings.seed}
+        rows += [about | {"up to": most, "quality": value} for most, value in zip(GROUPS, found)]
+    compare("Attention", recipe, runs, losses, "validation loss, nats per token")
+    folder = ROOT / "checkpoints" / "Attention" / recipe.title()
+    files.write_csv(folder / "lengths.csv", rows)
+    axis = {"along": "words or letters of the source, up to", "places": GROUPS}
+    words = "chrF, or exact answers in %"
+    drawn = {"lengths.png": lambda path: plots.comparison(path, by_length, words, **axis)}
+    plots.draw(folder, drawn)
+    print(f"By length: {folder / 'lengths.csv'}, and lengths.png there")
+
+
+def measure(run):
+    """How good a run's translations of the validation part are, by GROUPS of their lengths.
+
+    chrF of verses; the share of exact answers, in percent, of letters.
+    """
+    data = run.data
+    sources, targets = zip(*data.parts["validation"])
+    written = data.translate(run.model, sources, run.device)
+    found, least = [], 0
+    for most in GROUPS:
+        sizes = [len(text if data.kind.exact else text.split()) for text in sources]
+        here = [n for n, size in enumerate(sizes) if least < size <= most]
+        ours, theirs = [written[n] for n in here], [targets[n] for n in here]
+        right = sum(one == other for one, other in zip(ours, theirs))
+        found.append(100 * right / len(here) if data.kind.exact else chrf(ours, theirs))
+        least = most
+    return found
+
+
+def maps(recipe):
+    """Where the decoder looks in SENTENCES, and in a WORD that it is to write backwards."""
+    from harness import plots
+    from harness.maps import alignment, alignments
+
+    own = dataclasses.replace(recipe, name=LAPTOP.name)  # as train.py names its runs
+    verses, reversal = [train.fit(own.but(data=data)) for data in ("verses", "reversal")]
+    if recipe.dry_run:
+        return
+    found = [alignment(verses.model, verses.data, text, verses.device) for text in SENTENCES]
+    found.append(alignment(reversal.model, reversal.data, WORD, reversal.device))
+    title = "Where the decoder looked: three sentences, and a word to be written backwards"
+    drawn = {"maps.png": lambda path: alignments(path, found, title)}
+    plots.draw(verses.folder, drawn)
+    print(f"The maps are in {verses.folder / 'maps.png'}")
+
+
+EXPERIMENTS = {"lengths": (lengths, LENGTHS), "maps": (maps, {"laptop": LAPTOP})}
+
+if __name__ == "__main__":
+    program(lambda: experiment(__doc__, EXPERIMENTS))

@@ -1,0 +1,78 @@
+"""Pieces of words, by byte-pair encoding: frequent words stay whole, rare ones fall apart.
+
+R. Sennrich, B. Haddow, A. Birch, "Neural Machine Translation of Rare Words with Subword Units",
+ACL 2016: begin with single characters, and join the most frequent pair of neighbors, again and
+again.
+"""
+
+import re
+from collections import Counter, defaultdict
+from functools import cache
+
+from harness import ROOT, words
+from harness.kept import kept
+
+WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")  # no piece goes beyond a word and the space before it
+
+
+def join(pieces, pair):
+    """The pieces of a word with each occurrence of a pair of neighbors made one."""
+    joined, place = [], 0
+    while place < len(pieces):
+        size = 2 if pieces[place : place + 2] == pair else 1
+        joined.append("".join(pieces[place : place + size]))
+        place += size
+    return tuple(joined)
+
+
+def learn(texts, merges):
+    """The pairs to join, in order: each is the most frequent one after all before it."""
+    counts = Counter(word for text in texts for word in WORD.findall(text))
+    cut, pairs, where = {word: tuple(word) for word in counts}, Counter(), defaultdict(set)
+
+    def count(word, sign):
+        for pair in zip(cut[word], cut[word][1:]):
+            pairs[pair] += sign * counts[word]
+            where[pair].add(word)
+
+    for word in cut:
+        count(word, 1)
+    learned = []
+    while len(learned) < merges and pairs:
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        learned.append(best)
+        for word in where.pop(best):
+            count(word, -1)
+            cut[word] = join(cut[word], best)
+            count(word, 1)
+        del pairs[best]
+    return learned
+
+
+class Pieces(words.Vocabulary):
+    """The pieces that some texts fall into, joined as `pairs` of learn() say."""
+
+    def __init__(self, texts, pairs):
+        self.ranks = {tuple(pair): n for n, pair in enumerate(pairs)}
+        self.cut = cache(self.cut)  # most words come again and again
+        super().__init__(texts, split=self.pieces, join=lambda p: "".join(p).removeprefix(" "))
+        others = {*"".join(self.tokens), *map("".join, pairs)}  # a new word may have them
+        self.add(sorted(others - self.numbers.keys()))
+
+    @classmethod
+    def of(cls, texts, merges, keep):
+        """Pieces of some texts. keep the pairs for the next time, or learn them of a few texts."""
+        if not keep:
+            return cls(texts, learn(texts[:1000], merges))
+        path, key = ROOT / "checkpoints" / f"pieces-{merges}.json", [merges, len(texts)]
+        return cls(texts, kept(path, key, lambda: learn(texts, merges)))
+
+    def pieces(self, text):
+        """The pieces of a text. Every word begins with the space before it, the first one, too."""
+        return [piece for word in WORD.findall(" " + text) for piece in self.cut(word)]
+
+    def cut(self, word):
+        pieces = tuple(word)
+        while known := self.ranks.keys() & {*zip(pieces, pieces[1:])}:
+            pieces = join(pieces, min(known, key=self.ranks.get))
+        return pieces
