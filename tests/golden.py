@@ -28,6 +28,8 @@ SMALL = {
     "LSTM laptop": "--blocks 64",
     "Attention laptop": "--n 32 --batch-size 16",
     "Attention paper": "--n 32 --m 32 --maxout 16 --alignment 32 --batch-size 8",
+    "Transformer laptop": "--batch-size 16 --d-model 32 --d-ff 64 --merges 50",
+    "Transformer paper": "--batch-size 8 --layers 2 --d-model 32 --d-ff 64 --merges 50",
     "ResNet laptop": "--batch-size 32",
     "ResNet cifar": "--data fashion-mnist --limit 24 --batch-size 8",
     "ResNet paper": "--data fashion-mnist --limit 96 --batch-size 32 --width 0.125 --image-size 64 "

@@ -38,8 +38,8 @@ def learn(texts, merges):
     for word in cut:
         count(word, 1)
     learned = []
-    while len(learned) < merges and pairs:
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+    while len(learned) < merges and (most := max(pairs.values(), default=0)) > 1:
+        best = max(pair for pair, n in pairs.items() if n == most)
         learned.append(best)
         for word in where.pop(best):
             count(word, -1)

@@ -1,0 +1,70 @@
+"""Change one thing of the Transformer.
+
+    python experiments.py ablations      where layers are normalized, after the sum as published or
+                                         before the sub-layer as today, with and without warm-up;
+                                         how many heads; how a position is told
+
+It takes about an hour on one CPU core. `python experiments.py ablations --help` lists what can be
+changed. Results go to checkpoints/Transformer/; the same command goes on with what was stopped.
+"""
+
+import dataclasses
+
+import train
+
+from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.errors import Diverged, program
+
+SEEDS = 3
+PANELS = {
+    "norm and warm-up": {
+        "post-norm": {},
+        "post-norm, no warm-up": {"rise": False},
+        "pre-norm": {"norm": "pre"},
+        "pre-norm, no warm-up": {"norm": "pre", "rise": False},
+    },
+    "heads (Table 3, A)": {"1": {"heads": 1}, "4": {}, "8": {"heads": 8}},
+    "positions (Table 3, E)": {
+        "sinusoids": {},
+        "learned": {"positions": "learned"},
+        "none": {"positions": "none"},
+    },
+}
+SHORT = {"laptop": dataclasses.replace(train.RECIPES["laptop"], epochs=3, warmup=200, averaged=1)}
+
+
+def variants(recipe):
+    """{Settings of a run: [(panel, label)]} with SEEDS seeds each; panels have runs in common."""
+    found = {}
+    for panel, changes in PANELS.items():
+        for label, change in changes.items():
+            for seed in range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS)):
+                found.setdefault(recipe.but(**change, seed=seed), []).append((panel, label))
+    return found
+
+
+def ablations(recipe):
+    """Norms, warm-up, heads and positions, one change at a time, on the validation verses."""
+    every, runs, panels = variants(recipe), [], {}
+    for settings in in_turn("Ablations", [*every]):
+        if run := unless_diverged(train.fit, settings):
+            runs.append(run)
+            for panel, label in every[settings]:
+                curve = [row["validation_loss"] for row in run.history]
+                panels.setdefault(panel, {}).setdefault(label, []).append(curve)
+    if recipe.dry_run:
+        return
+    if not runs:
+        raise Diverged("every network has diverged: there is nothing to compare")
+    for panel, curves in panels.items():
+        print(f"\n{panel:<28}validation loss in the end, nats per token, by seed")
+        for label, own in curves.items():
+            print(f"{label:<28}{', '.join(f'{curve[-1]:.3f}' for curve in own)}")
+    together = dataclasses.replace(recipe, name=f"{recipe.name}-all")  # one run is the recipe's own
+    compare("Transformer", together, runs, panels, "validation loss, nats per token")
+
+
+EXPERIMENTS = {"ablations": (ablations, SHORT)}
+
+if __name__ == "__main__":
+    program(lambda: experiment(__doc__, EXPERIMENTS))

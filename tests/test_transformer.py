@@ -1,0 +1,300 @@
+"""The Transformer: the paper's counts, PyTorch's own layers, masks, the recipe, pieces of words."""
+
+import json
+import math
+from collections import Counter
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+NAME = "Transformer"
+SIZES = {"layers": 2, "d_model": 12, "d_ff": 20, "heads": 3, "dropout": 0.0}
+
+
+def tiny(model, **arguments):
+    torch.manual_seed(0)
+    return model.Transformer(**{"tokens": 11, **SIZES, **arguments}).double()
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def copied(mine, theirs):
+    """nn.MultiheadAttention's weights into ours."""
+    with torch.no_grad():
+        weights, biases = theirs.in_proj_weight.chunk(3), theirs.in_proj_bias.chunk(3)
+        for part, w, b in zip((mine.W_Q, mine.W_K, mine.W_V), weights, biases):
+            part.weight.copy_(w)
+            part.bias.copy_(b)
+        mine.W_O.load_state_dict(theirs.out_proj.state_dict())
+
+
+@pytest.mark.parametrize(
+    "change, parameters",
+    [
+        ({}, 63_082_496),
+        ({"layers": 2}, 33_656_832),
+        ({"d_model": 1024}, 163_889_152),
+        ({"d_ff": 4096}, 88_272_896),
+        ({"d_model": 1024, "d_ff": 4096, "heads": 16}, 214_245_376),
+    ],
+)
+def test_the_networks_have_as_many_parameters_as_counted(model, change, parameters):
+    with torch.device("meta"):
+        assert count(model.Transformer(**change)) == parameters
+
+
+def test_the_formula_of_the_base_model(model):
+    """Also as nn.Transformer has it, but for two norms more; and rows B, without these biases."""
+    for tokens in (1, 37_000):
+        assert model.formula(tokens) == 44_138_496 + 512 * tokens
+    with torch.device("meta"):
+        theirs = count(nn.Transformer(512, 8, 6, 6, 2048)) - 2 * 2 * 512
+        assert count(model.Transformer(tokens=7)) - 7 * 512 == theirs
+        for d_k, expected in ((16, 55_967_744), (32, 58_327_040)):
+            named = model.Transformer(d_k=d_k).named_parameters()
+            sizes = [p.numel() for name, p in named if not (".W_" in name and "bias" in name)]
+            assert sum(sizes) == expected
+
+
+def test_attention_is_pytorchs(model):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.double) for n in (5, 7, 7))
+    mask = torch.rand(2, 1, 5, 7) > 0.4
+    mask[..., 0] = True
+    found, weights = model.attention(q, k, v, mask)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, mask))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5, dtype=torch.double))
+    assert not weights.masked_select(~mask).any()
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_an_encoder_layer_is_pytorchs(model, norm):
+    """In outputs and gradients, with padding."""
+    torch.manual_seed(0)
+    theirs = nn.TransformerEncoderLayer(
+        12, 3, 20, 0.0, batch_first=True, norm_first=norm == "pre", dtype=torch.double
+    )
+    mine = model.EncoderLayer(12, 20, 3, 4, 0.0, norm).double()
+    copied(mine.attention, theirs.self_attn)
+    for ours, other in (
+        (mine.feed_forward[0], theirs.linear1),
+        (mine.feed_forward[2], theirs.linear2),
+        (mine.around[0].norm, theirs.norm1),
+        (mine.around[1].norm, theirs.norm2),
+    ):
+        nn.init.normal_(other.bias)
+        ours.load_state_dict(other.state_dict())
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    x = torch.randn(2, 5, 12, dtype=torch.double, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    found = mine(x, ~padding[:, None, None])[~padding]
+    expected = theirs(y, src_key_padding_mask=padding)[~padding]
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
+    torch.testing.assert_close(mine.feed_forward[0].weight.grad, theirs.linear1.weight.grad)
+
+
+def test_a_decoder_layer_is_pytorchs(model):
+    torch.manual_seed(0)
+    theirs = nn.TransformerDecoderLayer(12, 3, 20, 0.0, batch_first=True, dtype=torch.double)
+    mine = model.DecoderLayer(12, 20, 3, 4, 0.0, "post").double()
+    copied(mine.attention, theirs.self_attn)
+    copied(mine.to_source, theirs.multihead_attn)
+    mine.feed_forward[0].load_state_dict(theirs.linear1.state_dict())
+    mine.feed_forward[2].load_state_dict(theirs.linear2.state_dict())
+    x, source = (torch.randn(2, n, 12, dtype=torch.double) for n in (4, 6))
+    causal = torch.ones(4, 4).tril().bool()
+    known = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    found, looked = mine(x, causal, source, known[:, None, None])
+    expected = theirs(x, source, tgt_mask=~causal, memory_key_padding_mask=~known)
+    torch.testing.assert_close(found, expected)
+    assert looked.shape == (2, 3, 4, 6) and not looked[1, :, :, 4:].any()
+
+
+def test_no_norm_follows_the_stacks_but_in_pre_norm(model):
+    for norm, last in (("post", nn.Identity), ("pre", nn.LayerNorm)):
+        network = tiny(model, norm=norm)
+        assert type(network.encoder.last) is type(network.decoder.last) is last
+    for wrong in ({"norm": "none"}, {"positions": True}, {"heads": 5}):
+        with pytest.raises(ValueError, match="must be"):
+            tiny(model, **wrong)
+
+
+def test_positions(model):
+    """Waves of 2 pi to 10,000 times 2 pi, sines and cosines in turn (3.5)."""
+    table = model.sinusoids(50, 8)
+    for position in (0, 1, 17, 49):
+        for i in range(4):
+            angle = position / 10_000 ** (2 * i / 8)
+            assert table[position, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert table[position, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_without_positions_a_source_is_a_bag_of_words(model):
+    source, prefix = torch.tensor([[4, 5, 6, 7]]), torch.tensor([[1, 8, 9]])
+    for positions, same in (("none", True), ("sinusoids", False), ("learned", False)):
+        network = tiny(model, positions=positions)
+        before, after = network(source, prefix), network(source.flip(1), prefix)
+        assert torch.allclose(before, after) == same
+
+
+def test_one_matrix_embeds_and_scores(model):
+    network = tiny(model)
+    assert network.output.weight is network.embedding.weight
+    found = network.embed(torch.tensor([[5, 6]]))
+    expected = network.embedding.weight[[5, 6]] * math.sqrt(12) + network.positions[:2]
+    torch.testing.assert_close(found[0], expected)
+    with pytest.raises(ValueError, match="longest is 4, must be 5"):
+        tiny(model, longest=4).embed(torch.ones(1, 5).long())
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_padding_changes_nothing(model, norm):
+    """Neither scores nor gradients."""
+    network = tiny(model, norm=norm)
+    source, prefix = torch.randint(3, 11, (2, 5)), torch.randint(3, 11, (2, 4))
+    padded, found = (F.pad(source, (0, 3)), F.pad(prefix, (0, 2))), []
+    for inputs in ((source, prefix), padded):
+        network.zero_grad()
+        scores = network(*inputs)[:, :4]
+        scores.square().sum().backward()
+        found.append([scores.detach(), *(p.grad.clone() for p in network.parameters())])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+
+
+def test_no_score_depends_on_a_later_token(model):
+    network = tiny(model)
+    source, prefix = torch.randint(3, 11, (1, 5)), torch.randint(3, 11, (1, 6))
+    before = network(source, prefix)
+    for place in range(6):
+        other = prefix.clone()
+        other[0, place] = 3 + (other[0, place] - 2) % 8
+        changed = (network(source, other) - before).abs().amax(2)[0] > 1e-9
+        assert changed.tolist() == [False] * place + [True] * (6 - place)
+    for place in range(5):
+        other = source.clone()
+        other[0, place] = 3 + (other[0, place] - 2) % 8
+        assert ((network(other, prefix) - before).abs().amax(2) > 1e-9).all()
+
+
+# The recipe
+
+
+def test_the_learning_rate(branch):
+    """5.3: its highest is 6.99e-4 for the base model, 4.94e-4 for the big one."""
+    recipe = branch.train.RECIPES["paper"]
+    rates = [branch.train.rate(step, recipe) for step in (1, 2_000, 4_000, 16_000)]
+    assert rates[2] == pytest.approx(6.99e-4, rel=1e-3)
+    assert rates == pytest.approx([rates[2] * share for share in (1 / 4_000, 0.5, 1, 0.5)])
+    assert branch.train.rate(4_000, recipe.but(d_model=1024)) == pytest.approx(4.94e-4, rel=1e-3)
+    flat = recipe.but(rise=False)
+    assert branch.train.rate(1, flat) == branch.train.rate(4_000, flat) == rates[2]
+
+
+def test_label_smoothing_by_hand(branch):
+    """Tokens are PAD, BEGIN, END, UNKNOWN, a, b: a target shares with three others."""
+    torch.manual_seed(0)
+    scores, following = torch.randn(2, 3, 6), torch.tensor([[4, 5, 2], [2, 0, 0]])
+    log_p = scores.log_softmax(2).tolist()
+    total = nats = 0.0
+    for row, targets in zip(log_p, following.tolist()):
+        for chances, target in zip(row, targets):
+            if target:
+                others = [chances[token] for token in (2, 3, 4, 5) if token != target]
+                total -= 0.9 * chances[target] + 0.1 * sum(others) / 3
+                nats -= chances[target]
+    loss, plain = branch.train.smoothed(scores, following, 0.1)
+    assert (loss.item(), plain.item()) == pytest.approx((total / 4, nats / 4), rel=1e-5)
+    expected = branch.translation.cross_entropy(scores, following)
+    torch.testing.assert_close(branch.train.smoothed(scores, following, 0.0)[0], expected)
+    scores.requires_grad_()
+    branch.train.smoothed(scores, following, 0.1)[0].backward()
+    assert not scores.grad[1, 1:].any()  # padded places
+
+
+def test_the_last_epochs_are_averaged(branch, small, monkeypatch):
+    small(branch)
+    weights = []
+    original = branch.train.AveragedModel.update_parameters
+
+    def update(self, model):
+        weights.append(model.output.weight.clone())
+        original(self, model)
+
+    monkeypatch.setattr(branch.train.AveragedModel, "update_parameters", update)
+    words = ("--data", "reversal", "--epochs", 4, "--averaged", 3, "--layers", 1, "--d-model", 16)
+    run = branch.train.fit(branch.parse(*words, "--warmup", 10))
+    assert len(weights) == 3
+    choices = [torch.stack(weights[:n]).mean(0) for n in (1, 2, 3)]
+    best = run.result["epoch"]
+    torch.testing.assert_close(run.model.output.weight, choices[best - 2])
+
+
+# Pieces of words
+
+
+def test_the_pairs_that_are_joined(branch):
+    """By counting all pairs anew after each merge."""
+    texts = [text for pair in branch.pairs.verses()["test"][:60] for text in pair]
+    words = Counter(word for text in texts for word in branch.pieces.WORD.findall(text))
+    cut, expected = {word: list(word) for word in words}, []
+    for _ in range(60):
+        pairs = Counter()
+        for word, pieces in cut.items():
+            for pair in zip(pieces, pieces[1:]):
+                pairs[pair] += words[word]
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        expected.append(best)
+        for pieces in cut.values():
+            place = 0
+            while place < len(pieces) - 1:
+                if (pieces[place], pieces[place + 1]) == best:
+                    pieces[place : place + 2] = ["".join(best)]
+                place += 1
+    assert branch.pieces.learn(texts, 60) == expected
+
+
+def test_a_text_falls_into_pieces_and_back(branch):
+    texts = [text for pair in branch.pairs.verses()["test"][:60] for text in pair]
+    pieces = branch.pieces.Pieces(texts, branch.pieces.learn(texts, 100))
+    for text in (*texts, "Melquisedec, rey de Salem", "a  b", "queen's"):
+        known = "".join(letter for letter in text if letter in "".join(pieces.tokens))
+        assert pieces.decode(pieces.encode(known)) == known
+        assert pieces.spelling(known) == 0
+    assert branch.words.UNKNOWN in pieces.encode("中") and pieces.spelling("中") > 0
+    assert len({*pieces.tokens}) == len(pieces.tokens)
+
+
+def test_what_was_learned_is_kept_and_a_broken_file_is_made_anew(branch, tmp_path):
+    path, made = tmp_path / "new folder" / "pieces.json", []
+
+    def make():
+        made.append(0)
+        return [["a", "b"]]
+
+    for key, times in (("x", 1), ("x", 1), ("y", 2), ("y", 2)):
+        assert branch.kept.kept(path, key, make) == [["a", "b"]] and len(made) == times
+    for broken in (b"", b"\xff", b"[1]", b"7", json.dumps(["x", []]).encode()):
+        path.write_bytes(broken)
+        assert branch.kept.kept(path, "y", make) == [["a", "b"]]
+    assert len(made) == 7
+
+
+def test_the_experiment_compares(branch, small, monkeypatch, capsys):
+    small(branch)
+    panels = {"heads": {"1": {"heads": 1}, "4": {}}, "positions": {"sinusoids": {}}}
+    monkeypatch.setattr(branch.experiments, "PANELS", panels)
+    monkeypatch.setattr(branch.experiments, "SEEDS", 1)
+    words = ("--data", "reversal", "--epochs", 1, "--averaged", 1, "--layers", 1, "--d-model", 16)
+    with branch.imported():
+        branch.experiments.ablations(branch.parse(*words))
+    lines = capsys.readouterr().out.splitlines()
+    four, waves = (line.split() for line in lines if line.startswith(("4  ", "sinusoids  ")))
+    assert four[1:] == waves[1:] and len(four) == 2 and len(branch.runs()) == 2
