@@ -35,7 +35,7 @@ class Meter:
         total = len(loader.dataset)
         with tqdm(total=total, desc=self.title, leave=False, disable=None) as self.bar:
             for batch in loader:
-                inputs, self.count = batch[0], len(batch[1])
+                inputs, self.count = batch[0], len(batch[-1])
                 several = isinstance(inputs, tuple)
                 self.example = tuple(part[:1] for part in inputs) if several else inputs[:1]
                 yield batch
