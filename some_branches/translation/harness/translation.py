@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from harness import settings, use
-from harness.chrf import chrf
+from harness.chrf import baselines, chrf
 from harness.decoding import beam_search
 from harness.errors import harmless
+from harness.meter import words
 from harness.pairs import KINDS
 from harness.pieces import Pieces
 from harness.values import Count
@@ -180,6 +181,9 @@ def finish(run, model, data):
     run.data = data
     test = None if "experiment" in run.settings.name else lambda: data.test(model, run.device)
     result = run.finish(model, test)
+    if result and test and not data.kind.exact:
+        found = baselines(data.parts["train"], data.parts["test"])
+        print(f"Without a network, chrF: {words(found)}")
     if result and not (run.folder / "curves.png").exists():
         draw(run, model, data)
     return result
