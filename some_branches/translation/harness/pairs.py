@@ -2,6 +2,7 @@
 
 import datetime
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from harness import ROOT
@@ -20,9 +21,9 @@ GENERATED = {"train": 10_000, "validation": 500, "test": 500}  # pairs
 class Kind(NamedTuple):
     """Where pairs come from, how a text falls into tokens, and whether answers are exact."""
 
-    parts: object  # a function that gives {part: [(source, target), ...]}
-    split: object
-    join: object
+    parts: Callable  # () to {part: [(source, target), ...]}
+    split: Callable  # a text to its tokens
+    join: Callable  # tokens to their text
     exact: bool
 
 
