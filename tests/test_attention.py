@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
+
 NAME = "Attention"
 
 
@@ -133,43 +135,12 @@ def test_the_decoder_looks_with_the_state_before(model):
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_padding_changes_nothing(model, attention):
-    """Neither scores nor gradients, at either end of a batch."""
-    network = tiny(model, attention=attention)
-    source, prefix = torch.randint(3, 11, (2, 5)), torch.randint(3, 12, (2, 4))
-    padded = nn.functional.pad(source, (0, 3)), nn.functional.pad(prefix, (0, 2))
-    found = []
-    for inputs in ((source, prefix), padded):
-        network.zero_grad()
-        scores = network(*inputs)[:, :4]
-        scores.square().sum().backward()
-        found.append([scores.detach(), *(p.grad.clone() for p in network.parameters())])
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other)
-    alone = network(source[:1], prefix[:1])
-    torch.testing.assert_close(alone, network(*padded)[:1, :4])
+    padding_changes_nothing(tiny(model, attention=attention))
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_no_score_depends_on_a_later_word_of_the_translation(model, attention):
-    network = tiny(model, attention=attention)
-    source, prefix = torch.randint(3, 11, (1, 5)), torch.randint(3, 12, (1, 6))
-    before = network(source, prefix)
-    for place in range(6):
-        other = prefix.clone()
-        other[0, place] = 3 + (other[0, place] - 2) % 9
-        changed = (network(source, other) - before).abs().amax(2)[0] > 1e-12
-        assert changed.tolist() == [False] * place + [True] * (6 - place)
-
-
-def test_every_score_depends_on_every_word_of_the_source(model):
-    for attention in (True, False):
-        network = tiny(model, attention=attention)
-        source, prefix = torch.randint(3, 11, (1, 5)), torch.randint(3, 12, (1, 3))
-        before = network(source, prefix)
-        for place in range(5):
-            other = source.clone()
-            other[0, place] = 3 + (other[0, place] - 2) % 8
-            assert ((network(other, prefix) - before).abs().amax(2) > 1e-12).all()
+def test_what_a_score_depends_on(model, attention):
+    scores_depend_on_the_source_and_no_later_token(tiny(model, attention=attention))
 
 
 def test_without_attention_the_decoder_sees_one_vector(model):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
+
 NAME = "Transformer"
 SIZES = {"layers": 2, "d_model": 12, "d_ff": 20, "heads": 3, "dropout": 0.0}
 
@@ -156,32 +158,11 @@ def test_one_matrix_embeds_and_scores(model):
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_padding_changes_nothing(model, norm):
-    """Neither scores nor gradients."""
-    network = tiny(model, norm=norm)
-    source, prefix = torch.randint(3, 11, (2, 5)), torch.randint(3, 11, (2, 4))
-    padded, found = (F.pad(source, (0, 3)), F.pad(prefix, (0, 2))), []
-    for inputs in ((source, prefix), padded):
-        network.zero_grad()
-        scores = network(*inputs)[:, :4]
-        scores.square().sum().backward()
-        found.append([scores.detach(), *(p.grad.clone() for p in network.parameters())])
-    for one, other in zip(*found):
-        torch.testing.assert_close(one, other)
+    padding_changes_nothing(tiny(model, norm=norm))
 
 
-def test_no_score_depends_on_a_later_token(model):
-    network = tiny(model)
-    source, prefix = torch.randint(3, 11, (1, 5)), torch.randint(3, 11, (1, 6))
-    before = network(source, prefix)
-    for place in range(6):
-        other = prefix.clone()
-        other[0, place] = 3 + (other[0, place] - 2) % 8
-        changed = (network(source, other) - before).abs().amax(2)[0] > 1e-9
-        assert changed.tolist() == [False] * place + [True] * (6 - place)
-    for place in range(5):
-        other = source.clone()
-        other[0, place] = 3 + (other[0, place] - 2) % 8
-        assert ((network(other, prefix) - before).abs().amax(2) > 1e-9).all()
+def test_what_a_score_depends_on(model):
+    scores_depend_on_the_source_and_no_later_token(tiny(model))
 
 
 # The recipe
