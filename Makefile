@@ -1,14 +1,17 @@
-# What can be done from main; `make` alone lists it. Set PYTHON to use another Python than python3.
+# What can be done from main; `make` alone lists it. Set PYTHON to use another Python than python3,
+# and CPU=1 for PyTorch's build without a GPU, a fifth of the size.
 
 PYTHON ?= python3
 MODELS := $(notdir $(wildcard models/*))
 VENV := .venv/bin/python
+CPU_BUILD := https://download.pytorch.org/whl/cpu
 
 .PHONY: help branches test test-full results diffs lint figures $(MODELS)
 .NOTPARALLEL:
 
 help:
 	@echo "make <Name>      set up, check out the branch of a model and train it: $(MODELS)"
+	@echo "make <Name> CPU=1   the same, with the small build of PyTorch, for machines without a GPU"
 	@echo "make branches    cut or update the branches, one a model, from main"
 	@echo "make diffs       count the lines that neighboring branches share"
 	@echo "make test        run the tests, in minutes"
@@ -21,8 +24,18 @@ help:
 install = @test -x .venv/bin/pip || $(PYTHON) -m venv .venv; \
 	cmp -s $(1) .venv/$(1) || { $(VENV) -m pip install -r $(1) && cp $(1) .venv/; }
 
+# torch and torchvision from the index of that build, before the rest finds them there.
+ifdef CPU
+cpu = test -x .venv/bin/pip || $(PYTHON) -m venv .venv; \
+	$(VENV) -c "import torch" 2>/dev/null || \
+	$(VENV) -m pip install torch torchvision --index-url $(CPU_BUILD) || \
+	{ echo "make: PyTorch's build for CPUs cannot be fetched from $(CPU_BUILD);" \
+		"without CPU=1, make takes the usual build" >&2; exit 2; }
+endif
+
 .PHONY: setup setup-dev
 setup:
+	@$(cpu)
 	$(call install,requirements.txt)
 setup-dev: setup
 	$(call install,requirements-dev.txt)
