@@ -1,0 +1,135 @@
+"""Training speed on a machine that others use: each laptop recipe, idle and beside busy programs.
+
+    python benchmarks/busy.py                all branches, in about twenty minutes
+    python benchmarks/busy.py LeNet VGG      these
+
+Beside none, one and two programs that do nothing but count, each recipe trains for some seconds
+with one thread, with as many as PyTorch takes by itself, and with as many as train.py chooses when
+it starts there. All take turns in one run; a figure is the median over the rounds of the examples
+trained per second, from the second step on.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import branches
+
+ROUNDS, SECONDS, WAYS = 3, 3.0, ("1 thread", "PyTorch's", "chosen")
+COUNTING = "while True:\n    for i in range(10**6): pass"
+
+
+class EnoughError(Exception):
+    """So many seconds as are measured."""
+
+
+@contextlib.contextmanager
+def busy(count):
+    """Meanwhile, so many programs count."""
+    programs = [subprocess.Popen([sys.executable, "-c", COUNTING]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+
+
+def speed(train, words):
+    """(examples per second, threads) of a laptop recipe in its first seconds."""
+    import torch
+
+    found = []
+
+    class Watched(importlib.import_module("harness.run").Run):
+        def batches(self, loader):
+            count = None
+            for batch in super().batches(loader):
+                yield batch
+                if count is None:  # the first step prepares much
+                    count, began = 0, time.perf_counter()
+                    continue
+                count += self.meter.count
+                if time.perf_counter() - began > SECONDS:
+                    found.append((count / (time.perf_counter() - began), torch.get_num_threads()))
+                    raise EnoughError
+
+    train.Run = Watched
+    recipe = train.command_line(train.__doc__, train.RECIPES, [*words, "--fresh"])
+    with contextlib.suppress(EnoughError), contextlib.redirect_stdout(io.StringIO()):
+        train.fit(recipe)
+    return found[0]
+
+
+def measure():
+    """In the folder of a branch: print {"0, 1 thread": [[examples per second, threads], ...]}."""
+    sys.path.insert(0, os.getcwd())
+    train, threads = map(importlib.import_module, ("train", "harness.threads"))
+    import torch
+
+    most, speeds = torch.get_num_threads(), defaultdict(list)
+    for _ in range(ROUNDS):
+        for count in range(3):
+            with busy(count):
+                for way in WAYS:
+                    threads.chosen.clear()
+                    torch.set_num_threads(most)
+                    asked = {"1 thread": ["--threads", "1"], "PyTorch's": ["--threads", str(most)]}
+                    speeds[f"{count}, {way}"].append(speed(train, asked.get(way, [])))
+    print(json.dumps(speeds))
+
+
+def main():
+    names = [model["name"] for model in branches.read_path((ROOT / "path.toml").read_text("utf-8"))]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
+    wanted = parser.parse_args().models
+    if unknown := set(wanted) - {*names}:
+        parser.error(f"there is no {min(unknown)}")
+    columns = [f"{count}, {way}" for count in range(3) for way in WAYS]
+    print("examples per second beside 0, 1, 2 busy programs (threads chosen there)")
+    print(f"{'':<12}" + "".join(f"{column:>15}" for column in columns), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        branches.preview(Path(folder, "all"))
+        for name in wanted or names:
+            done = subprocess.run(
+                [sys.executable, __file__, "--in-branch"],
+                cwd=Path(folder, "all", name),
+                stdout=subprocess.PIPE,
+                check=True,
+                env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"},
+            )
+            found = json.loads(done.stdout)
+            cells = []
+            for column in columns:
+                median = statistics.median(value for value, _ in found[column])
+                counts = sorted({threads for _, threads in found[column]})
+                chosen = f" ({'/'.join(map(str, counts))})" if column.endswith("chosen") else ""
+                cells.append(f"{median:,.0f}{chosen}")
+            print(f"{name:<12}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+    import torch
+
+    print(
+        f"PyTorch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, "
+        f"{os.cpu_count()} cores; median of {ROUNDS} rounds"
+    )
+
+
+if __name__ == "__main__":
+    measure() if sys.argv[1:] == ["--in-branch"] else main()
