@@ -155,7 +155,7 @@ def ablations(branch):
     """The fields of the recipe that are on or off, or one of several; with the other values."""
     recipe = branch.train.RECIPES["laptop"]
     for field in branch.settings.flags(type(recipe)):
-        if field.name in ("device", "fresh", "dry_run"):
+        if field.name in recipe.ASIDE:
             continue
         value = getattr(recipe, field.name)
         if field.type is bool:

@@ -22,6 +22,7 @@ PLAIN = {  # by flag, values that keep a training small
     **{"blocks": ["2", "5"], "length": ["5", "30"], "characters": ["9"], "clip": ["0.1"]},
     **{"n": ["2", "8"], "m": ["3"], "maxout": ["2"], "alignment": ["4"], "words": ["30"]},
     **{"layers": ["1"], "d_model": ["8"], "d_ff": ["9"], "heads": ["1", "2"], "merges": ["5"]},
+    **{"threads": ["1"], "precision": ["bf16"], "micro_batch": ["1", "3"]},
     **{"depth": ["8", "18"], "padding": ["0", "5"], "test_scales": ["28", "64"]},
 }
 NARROW = "width side image_size batch_size blocks n m maxout alignment layers d_model d_ff".split()
@@ -30,7 +31,7 @@ NARROW = "width side image_size batch_size blocks n m maxout alignment layers d_
 def command_line(branch, draws):
     """Flags of train.py with values that may be right, or belong to another flag, or are odd."""
     fields = branch.settings.flags(branch.train.Recipe)
-    names = [field.name for field in fields if field.name not in ("fresh", "device")]
+    names = [field.name for field in fields if field.name not in ("fresh", "device", "compile")]
     words = ["--recipe", draws.choice([*branch.train.RECIPES, *["laptop"] * 2])]
     for name, values in PLAIN.items():  # last things last: of two values, the second counts
         if name in names and name in NARROW:

@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 
-from harness import ROOT, files, lock
+from harness import ROOT, files, lock, ranks
 from harness.errors import Diverged, Refusal, reason, warn
 from harness.meter import clock
 from harness.settings import command_line
@@ -24,6 +24,8 @@ def experiment(description, experiments, argv=None):
 
     experiments: {name: (function of Settings, {recipe: Settings})}.
     """
+    if ranks.WORLD > 1:
+        raise Refusal("experiments.py compares runs of one process: start it without torchrun")
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(description)

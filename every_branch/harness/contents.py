@@ -108,18 +108,44 @@ def need_a_step(schedule, saved):
         raise Unfit(f"does not fit this run: schedule: {reason(error)}") from None
 
 
+def need_middle(middle):
+    """Unfit unless it tells where in an epoch a run was left, as middle.batches() writes it."""
+    if middle is None:
+        return
+    need_keys(middle, ("order", "meter", "seconds", "lr"), "middle")
+    order, meter = middle["order"], middle["meter"]
+    need(is_number(middle["seconds"]), "middle: seconds is no number")
+    need(is_number(middle["lr"]), "middle: lr is no number")
+    need_keys(order, ("place", "draws", "random"), "middle: order")
+    need_keys(meter, ("seen", "sums", "example"), "middle: meter")
+    need(is_whole(order["place"], 1), "middle: place is no number")
+    need(is_whole(meter["seen"], 1), "middle: seen is no number")
+    need_keys(order["draws"], (), "middle: draws", others=True)
+    state = torch.get_rng_state()
+    for value in (*order["draws"].values(), order["random"]):
+        need_tensor(value, state.shape, state.dtype, "middle: a random state")
+    need(all(is_whole(place, 0) for place in order["draws"]), "middle: a place is no number")
+    need_keys(meter["sums"], (), "middle: sums", others=True)
+    for name, value in meter["sums"].items():
+        need(type(name) is str and is_number(value), f"middle: {name} is no number")
+
+
 def need_half_way(saved, state, epochs, chooses):
     """Unfit unless a state.pt is of the run whose model, optimizer and so on these are."""
     keys = ("settings", "provenance", "epoch", "history", "best", "example", "random", *state)
-    need_keys(saved, keys, "it")
-    epoch, best = saved["epoch"], saved["best"]
-    need(is_whole(epoch, 0, epochs), f"epoch is not one of {epochs}")
+    need_keys(saved, (*keys, "middle"), "it")
+    epoch, best, middle = saved["epoch"], saved["best"], saved["middle"]
+    need(is_whole(epoch, 0, epochs - bool(middle)), f"epoch is not one of {epochs}")
+    need_middle(middle)
     need_history(saved["history"], epoch, chooses)
     for name, part in state.items():
-        stepped = epoch and isinstance(part, torch.optim.Optimizer)
+        stepped = (epoch or middle) and isinstance(part, torch.optim.Optimizer)
         need_like(saved[name], after_a_step(part) if stepped else part.state_dict(), name)
     if epoch == 0:
         need(best is None, "it has a result before the first epoch")
+    if middle and "schedule" in state:
+        need_a_step(state["schedule"], saved["schedule"])
+    if epoch == 0:
         return
     if epoch < epochs and "schedule" in state:
         need_a_step(state["schedule"], saved["schedule"])

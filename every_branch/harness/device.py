@@ -1,20 +1,96 @@
-"""Where a run computes: the device, and how a model is laid out in its memory."""
+"""Where a run computes, and how: the device, the layout of its memory, the precision."""
+
+from itertools import repeat
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
+from harness import ranks
 from harness.errors import Refusal
 
 
 def choose(name):
-    """The torch.device for --device; Refusal if PyTorch sees none of that kind."""
+    """The torch.device for --device; Refusal if PyTorch sees none of that kind.
+
+    Of several GPUs of a machine, each rank there has its own.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next((kind for kind in ("cuda", "mps") if available[kind]), "cpu")
     if not available.get(name, True):
         raise Refusal(f"--device {name}: PyTorch sees none here; --device cpu always works")
-    return torch.device(name)
+    if name != "cuda":
+        return torch.device(name)
+    if ranks.LOCAL >= torch.cuda.device_count():
+        raise Refusal(f"there are {torch.cuda.device_count()} GPUs here: one for each process")
+    torch.cuda.set_device(ranks.LOCAL)
+    return torch.device("cuda", ranks.LOCAL)
 
 
-def place(model, device):
-    """The model on a device, in the memory layout that convolutions are fastest in."""
-    return model.to(device, memory_format=torch.channels_last)
+def precision(name, device):
+    """What --precision comes to: bf16 by itself on GPUs that compute in it."""
+    if name == "auto":
+        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if able else "fp32"
+    return name
+
+
+def place(model, device, settings):
+    """The model on a device, in the memory layout that convolutions are fastest in.
+
+    It computes as --precision and --micro-batch say, compiled if --compile says so, on all ranks.
+    """
+    model = model.to(device, memory_format=torch.channels_last)
+    in_bf16 = precision(settings.precision, device) == "bf16"
+    if in_bf16 or settings.micro_batch:
+        adapt(model, device.type if in_bf16 else None, settings.micro_batch)
+    if settings.compile:
+        model.compile()
+    return ranks.spread(model, device, settings.batch_size)
+
+
+def adapt(model, in_bf16, at_once):
+    """Let a model compute in bf16 on a type of device, and in training so many examples at once.
+
+    Its scores stay in float32, so that a loss is computed in it. The activations of one part of a
+    batch are forgotten before the next, and computed again for its gradient: the whole batch has
+    the gradients that it would have, but for batch statistics, which are each part's, in the
+    memory of a part, and about a third more time.
+    """
+    kind = type(model)
+
+    def compute(self, *inputs, **ways):
+        if in_bf16 is None:
+            return kind.forward(self, *inputs, **ways)
+        with torch.autocast(in_bf16, torch.bfloat16):
+            return in_float32(kind.forward(self, *inputs, **ways))
+
+    def forward(self, *inputs, **ways):
+        if not at_once or not torch.is_grad_enabled():
+            return compute(self, *inputs, **ways)
+        parts = cut(inputs, at_once)
+        return joined([checkpoint(compute, self, *part, use_reentrant=False) for part in parts])
+
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+
+
+def in_float32(output):
+    if isinstance(output, torch.Tensor):
+        return output.float() if output.is_floating_point() else output
+    return type(output)(map(in_float32, output)) if isinstance(output, (tuple, list)) else output
+
+
+def cut(inputs, size):
+    """The inputs of a batch, nested or not, for so many examples at a time."""
+    if inputs is None:
+        return repeat(None)
+    if isinstance(inputs, torch.Tensor):
+        return inputs.split(size)
+    return zip(*(cut(part, size) for part in inputs))
+
+
+def joined(parts):
+    """What a model puts out for several parts of a batch, as for all of it."""
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    return tuple(joined(part) for part in zip(*parts))

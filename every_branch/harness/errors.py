@@ -3,11 +3,16 @@
 import contextlib
 import os
 import reprlib
+import signal
 import sys
 import traceback
 from pathlib import Path
 
 import torch
+
+from harness import ranks
+
+GOING_ON = "without --fresh, the same command goes on where it was saved last"
 
 
 class Refusal(Exception):
@@ -16,6 +21,14 @@ class Refusal(Exception):
 
 class Diverged(Exception):
     """A number that is not finite. Exit code 1; a comparison may catch it, and go on without it."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop by a signal, and has saved what it could. Exit code 128 + its."""
+
+    def __init__(self, number):
+        super().__init__(f"stopped by {signal.Signals(number).name}; {GOING_ON}")
+        self.code = 128 + number
 
 
 def diverged(what, when):
@@ -85,15 +98,15 @@ def program(main):
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a path may hold letters that a terminal lacks
     try:
-        main()
+        with ranks.joined():
+            main()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        message, code = (
-            "stopped; without --fresh, the same command goes on where it was saved last",
-            130,
-        )
+        message, code = f"stopped; {GOING_ON}", 130
     except Diverged as error:
         message, code = str(error), 1
+    except Stopped as error:
+        message, code = str(error), error.code
     except Refusal as error:
         message, code = str(error), 2
     except BrokenPipeError:  # as of `| head`
@@ -101,7 +114,12 @@ def program(main):
         message, code = "nobody reads on; the same command goes on where it was saved last", 1
     except Exception as error:
         if out_of_memory(error):
-            message, code = f"out of memory ({reason(error)}); try a smaller --batch-size", 2
+            advice = "try a smaller --micro-batch, which changes no result, or --batch-size"
+            message, code = f"out of memory ({reason(error)}); {advice}", 2
+        elif ranks.lost(error):
+            message, code = f"another process of the run has ended; {GOING_ON}", 1
+        elif type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            message, code = f"--compile failed ({reason(error)}): leave it out", 2
         elif refused_by_model(error):
             message, code = reason(error), 2
         elif str(error).startswith("DataLoader worker"):  # raised wherever the training just is
@@ -115,5 +133,6 @@ def program(main):
             raise
     else:
         return
-    say(f"{Path(sys.argv[0]).name}: {message}")
+    who = f" (process {ranks.RANK})" if ranks.RANK else ""
+    say(f"{Path(sys.argv[0]).name}{who}: {message}")
     sys.exit(code)

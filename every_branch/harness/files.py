@@ -8,6 +8,7 @@ import os
 import stat
 import time
 
+from harness import ranks
 from harness.errors import Refusal, reason
 
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -26,7 +27,7 @@ def patiently(function, *arguments):
 
 def remove(folder, *patterns):
     """Remove files of a folder if they are there, in this order; Refusal if that is impossible."""
-    for pattern in patterns:
+    for pattern in patterns if ranks.RANK == 0 else ():
         for path in folder.glob(pattern):
             try:
                 patiently(path.unlink, True)  # or gone already
@@ -39,8 +40,11 @@ def remove(folder, *patterns):
 def replace(path, write):
     """write(file) to a temporary file, then rename it: `path` is never half written.
 
-    OSError if that is impossible; what was there under the name is then still there.
+    Of several ranks, the first alone writes. OSError if that is impossible; what was there under
+    the name is then still there.
     """
+    if ranks.RANK:
+        return
     part = path.with_name(path.name + ".part")
     try:
         write(part)

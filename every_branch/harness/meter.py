@@ -5,6 +5,7 @@ import time
 
 from tqdm import tqdm
 
+from harness import ranks
 from harness.errors import diverged
 
 
@@ -19,44 +20,71 @@ def words(values):
     return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
 
 
+def progress(things, title, **about):
+    """A progress bar around an iterable, where there is a terminal, and in the first rank alone."""
+    return tqdm(things, title, leave=False, disable=True if ranks.RANK else None, **about)
+
+
 class Meter:
     """The means of what is logged over one pass through a loader; Diverged if one is not finite.
 
     A batch is (inputs, targets); a model with several inputs has them in a tuple. count, example:
-    of the batch that is out, how many examples it has, and the inputs of the first.
+    of the batch that is out, how many examples it has, and the inputs of the first. everywhere:
+    how many it has on all ranks, where there are several.
     """
 
     def __init__(self, title):
-        self.title, self.seen, self.sums = title, 0, {}
+        self.title, self.seen, self.sums, self.example = title, 0, {}, None
         self.began = self.checked = time.perf_counter()
+        self.before = self.counted = 0  # examples on all ranks: done before, and by now
+
+    def left(self):
+        """What a Meter has to know to go on, of any number of ranks."""
+        seen, *sums = ranks.total(self.seen, *self.sums.values())
+        return {"seen": int(seen), "sums": dict(zip(self.sums, sums)), "example": self.example}
+
+    def go_on(self, left):
+        """Count on from what was left(); the sums are the first rank's, for all."""
+        self.before = self.counted = left["seen"]
+        self.example = left["example"]
+        if ranks.RANK == 0:
+            self.seen, self.sums = left["seen"], left["sums"]
 
     def batches(self, loader):
         """Yield the batches behind a progress bar; there is none where there is no terminal."""
-        total = len(loader.dataset)
-        with tqdm(total=total, desc=self.title, leave=False, disable=None) as self.bar:
+        with progress(None, self.title, total=len(loader.dataset)) as self.bar:
+            self.bar.update(self.before)
             for batch in loader:
                 inputs, self.count = batch[0], len(batch[-1])
+                self.everywhere = self.count
                 several = isinstance(inputs, tuple)
                 self.example = tuple(part[:1] for part in inputs) if several else inputs[:1]
                 yield batch
-        self.speed = self.seen / (time.perf_counter() - self.began)
 
     def log(self, values):
         """Count a batch. Each value is a mean over it, or one number an example."""
         self.seen += self.count
+        self.counted += self.everywhere
         for name, value in values.items():
             value = value.detach()
             # No .item() here: the device would wait at every step.
             total = value.sum() if value.dim() else value * self.count
             self.sums[name] = self.sums.get(name, 0) + total
-        self.bar.update(self.count)
+        self.bar.update(self.everywhere)
         if time.perf_counter() - self.checked > 1:
             self.bar.set_postfix_str(words(self.means()))
             self.checked = time.perf_counter()
 
-    def means(self):
-        """{name: mean over the examples seen so far}."""
-        found = {name: float(total) / self.seen for name, total in self.sums.items()}
+    @property
+    def speed(self):
+        """Examples per second since this meter began."""
+        return (self.counted - self.before) / (time.perf_counter() - self.began)
+
+    def means(self, everywhere=False):
+        """{name: mean over the examples seen so far}; everywhere: by all ranks."""
+        sums = [self.seen, *self.sums.values()]
+        seen, *sums = ranks.total(*sums) if everywhere else map(float, sums)
+        found = {name: value / seen for name, value in zip(self.sums, sums)}
         for name, value in found.items():
             if not math.isfinite(value):
                 self.bar.close()

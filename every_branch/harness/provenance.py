@@ -5,7 +5,8 @@ import platform
 
 import torch
 
-from harness import ROOT
+from harness import ROOT, ranks
+from harness.meter import clock, words
 
 
 def of(device):
@@ -21,6 +22,7 @@ def of(device):
         "processor": processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "ranks": ranks.WORLD,
     }
 
 
@@ -41,9 +43,20 @@ def changed(theirs, ours, but=()):
     return [name for name in code if theirs["code"].get(name) != ours["code"].get(name)]
 
 
-def describe(made_by):
-    """Hardware and versions of a provenance, in a line."""
-    where = made_by["device"]
+def describe(made_by, why=""):
+    """Hardware and versions of a provenance, in a line; why: about the number of threads."""
+    where, count = made_by["device"], made_by["threads"]
     if where in ("cpu", "mps"):
-        where = f"{where} ({made_by['threads']} threads)"
+        where = f"{where} ({count} thread{'s' * (count > 1)}{why})"
+    if (ranks := made_by.get("ranks", 1)) > 1:
+        where = f"{ranks} processes, {where}"
     return f"{where}, Python {made_by['python']}, PyTorch {made_by['torch']}"
+
+
+def summary(result, made_by):
+    """The result of a finished run in a line."""
+    return (
+        f"{result['split'].capitalize()}: {words(result['metrics'])}, with the weights of "
+        f"epoch {result['epoch']} (validation: {words(result['chosen_by'])}); trained in "
+        f"{clock(result['seconds'])} min on {describe(made_by)}"
+    )

@@ -12,8 +12,9 @@ import time
 
 import torch
 
-from harness import ROOT, checkpoint, contents, device, files, lock, provenance
-from harness.meter import Meter, clock, words
+from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop
+from harness.meter import clock, words
+from harness.middle import batches, need_even
 from harness.table import count
 
 
@@ -31,7 +32,9 @@ class Run:
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)
         self.epoch, self.history, self.best = 0, [], None
-        self.example = self.finished = self.half_way = None
+        self.example = self.finished = self.half_way = self.left = None
+        self.announced = False
+        need_even(settings.batch_size)
         random.seed(settings.seed)
         torch.manual_seed(settings.seed)
         if settings.dry_run:
@@ -45,8 +48,8 @@ class Run:
                 self.half_way = checkpoint.recall(self.folder / "state.pt", *here, half_way=True)
 
     def place(self, model):
-        """The model on this run's device."""
-        return device.place(model, self.device)
+        """The model on this run's device, computing as the settings say."""
+        return device.place(model, self.device, self.settings)
 
     def epochs(self, **state):
         """Yield the number of each epoch that is left, from 1; save after each.
@@ -65,29 +68,26 @@ class Run:
                 contents.need_half_way(saved, *expected)
                 checkpoint.restore(saved, state, self.device)
             self.epoch, self.history = saved["epoch"], saved["history"]
-            self.best, self.example = saved["best"], saved["example"]
+            self.best, self.example, self.left = saved["best"], saved["example"], saved["middle"]
         elif not self.settings.dry_run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()
             # The result last: one may be refused. That curves.png is there says that all are.
             files.remove(self.folder, "curves.png", "*.png", "history.csv", "weights.pt")
-        parameters = sum(p.numel() for p in state["model"].parameters())
-        before = f", {self.epoch} of them done before" if self.epoch else ""
-        print(f"{self.title}: {parameters:,} parameters, on {provenance.describe(self.made_by)}")
-        print(f"{total} epochs{before}", flush=True)
-        while self.epoch < total:
-            self.epoch, self.started = self.epoch + 1, time.perf_counter()
-            self.lr = state["optimizer"].param_groups[0]["lr"]
-            yield self.epoch  # what follows runs when the next epoch is asked for
-            if self.settings.dry_run:
-                return
-            self.save()
+        with stop.listening():
+            while self.epoch < total:
+                self.epoch += 1
+                left = self.left or {"lr": state["optimizer"].param_groups[0]["lr"], "seconds": 0}
+                self.lr, self.started = left["lr"], time.perf_counter() - left["seconds"]
+                yield self.epoch  # what follows runs when the next epoch is asked for
+                if self.settings.dry_run:
+                    return
+                self.save()
 
     def batches(self, loader):
-        """Yield the batches of one epoch behind a progress bar."""
-        self.meter = Meter(f"epoch {self.epoch}/{self.settings.epochs}")
-        yield from self.meter.batches(loader)
-        self.example, self.trained = self.meter.example, self.meter.means()
+        """Yield the batches of one epoch behind a progress bar; its loader has an Order."""
+        yield from batches(self, loader)
+        self.example, self.trained = self.meter.example, self.meter.means(everywhere=True)
 
     def log(self, **values):
         """Count a training step. Each value is a mean over the batch, or one number an example."""
@@ -143,7 +143,7 @@ class Run:
             "epoch": self.best["epoch"],
             "epochs": self.epoch,
             "seconds": sum(row["seconds"] for row in self.history),
-            **count(model, self.example),
+            **count(ranks.alone(model), self.example),
         }
         whole = {
             "settings": self.identity,
@@ -157,7 +157,7 @@ class Run:
         checkpoint.save_history(self.folder, self.history)  # in case it was stopped in between
         checkpoint.save(self.folder / "weights.pt", whole)
         files.remove(self.folder, "state.pt")
-        print(self.summary())
+        print(provenance.summary(self.result, self.made_by))
         print(f"Weights and history.csv are in {self.folder}", flush=True)
         return self.result
 
@@ -170,25 +170,24 @@ class Run:
         files.remove(self.folder, "state.pt")
         other = provenance.changed(self.made_by, now, {"experiments.py"})
         since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
-        print(f"{self.title}: finished before{since}. {self.summary()}")
+        print(
+            f"{self.title}: finished before{since}. {provenance.summary(self.result, self.made_by)}"
+        )
         print(f"In {self.folder}; --fresh trains it again, and drops this result")
         return self.result
 
-    def summary(self):
-        """The result in a line."""
-        result = self.result
-        return (
-            f"{result['split'].capitalize()}: {words(result['metrics'])}, with the weights of "
-            f"epoch {result['epoch']} (validation: {words(result['chosen_by'])}); trained in "
-            f"{clock(result['seconds'])} min on {provenance.describe(self.made_by)}"
-        )
+    def save(self, middle=None):
+        """Write all that the run needs to go on; history.csv beside it.
 
-    def save(self):
-        """Write all that the run needs to go on; history.csv beside it."""
+        middle: of an epoch that is not over, where it is.
+        """
+        if middle:
+            middle |= {"lr": self.lr, "seconds": time.perf_counter() - self.started}
         whole = {
             "settings": self.identity,
             "provenance": self.made_by,
-            "epoch": self.epoch,
+            "middle": middle,
+            "epoch": self.epoch - bool(middle),
             "history": self.history,
             "best": self.best,
             "example": self.example,

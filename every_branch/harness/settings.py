@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from harness.errors import Refusal, quoted
-from harness.values import Count, Positive, Seed, expected, fits, inner, parse, parts
+from harness.values import Count, Positive, Seed, Threads, expected, fits, inner, parse, parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,11 @@ class Settings:
     limit: Count | None = None  # train on the first N examples only
     seed: Seed = 0  # of every random draw
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
+    threads: Threads | None = None  # on a CPU; not set: as many as pay off, by the clock
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 by itself on GPUs that have it
+    compile: bool = False  # let PyTorch compile the network, which takes minutes first
+    micro_batch: Count | None = None  # examples in memory at once; not set: the whole batch
+    checkpoint_every: Positive | None = None  # minutes; not set: the run is saved after each epoch
     fresh: bool = False  # start over, and drop what the same run left behind
     dry_run: bool = False  # one batch of everything; no run is written
 
@@ -44,7 +49,10 @@ class Settings:
     defaults: "Settings | None" = dataclasses.field(default=None, repr=False, compare=False)
 
     # How a run goes, but not what comes of it: no part of its identity.
-    ASIDE: ClassVar = ("device", "fresh", "dry_run")
+    ASIDE: ClassVar = (
+        *("device", "threads", "compile", "micro_batch", "checkpoint_every"),
+        *("fresh", "dry_run"),
+    )
     # The metric of the validation data that chooses the weights, and whether more of it is better;
     # None: the last weights are kept.
     chooses: ClassVar[str | None] = "loss"

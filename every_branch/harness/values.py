@@ -4,6 +4,7 @@ A tuple is a range or a ladder: its values ascend.
 """
 
 import math
+import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,10 @@ Count = Annotated[
 ]
 Natural = Annotated[
     int, Rule("a whole number from 0 to 1,000,000,000", lambda value: 0 <= value <= MANY)
+]
+CORES = os.cpu_count() or 1
+Threads = Annotated[
+    int, Rule(f"from 1 to {CORES}, the cores here", lambda value: 1 <= value <= CORES)
 ]
 Positive = Annotated[float, Rule("a number above 0", lambda value: value > 0)]
 Fraction = Annotated[float, Rule("a number from 0 to below 1", lambda value: 0 <= value < 1)]

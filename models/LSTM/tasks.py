@@ -10,8 +10,9 @@ from typing import Annotated, NamedTuple
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
-from harness import language
+from harness import language, ranks
 from harness.errors import Refusal
+from harness.order import Order
 from harness.values import Rule, fits, parse
 
 EPOCH = 2_000  # sequences that are called an epoch
@@ -114,7 +115,7 @@ def loaders(recipe, device):
             count = batch_size
         dataset = Drawn(TASKS[recipe.data], recipe.length, count, device, seed)
         sampler = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
-        return DataLoader(dataset, sampler=sampler, batch_size=None)
+        return DataLoader(dataset, sampler=Order(sampler, of_batch=seed is None), batch_size=None)
 
     if recipe.length < 30:
         raise Refusal(f"--length {recipe.length}: these tasks take 30 at least")
@@ -136,5 +137,6 @@ def evaluate(model, loader, close):
         loss += errors.square().mean(1).sum()
         correct += (errors.abs() < close).all(1).sum()
     model.train()
+    loss, correct = ranks.total(loss, correct)
     count = len(loader.dataset)
-    return {"loss": float(loss) / count, "correct": float(correct) / count}
+    return {"loss": loss / count, "correct": correct / count}

@@ -2,31 +2,35 @@
 
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
+from harness import ranks
 from harness.errors import harmless
+from harness.meter import progress
 
 
 @torch.inference_mode()
 def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
     """(mean loss, up to five classes with the best scores [N, 5], true classes [N]).
 
+    Each rank looks at its part of the images; rank 0's come first in what they all return.
+
     scores_of(model, images): the scores [B, classes], where they are not simply model(images).
     """
     training = model.training
     model.eval()
     loss, predicted, true = 0.0, [], []
-    with tqdm(total=len(loader.dataset), desc="evaluating", leave=False, disable=None) as bar:
-        for images, labels in loader:
+    with progress(loader, "evaluating") as batches:
+        for images, labels in batches:
             scores = scores_of(model, images) if scores_of else model(images)
             loss += criterion(scores, labels) * len(labels)
             ranked = scores.sort(dim=1, descending=True, stable=True).indices
             predicted.append(ranked[:, :5])
             true.append(labels)
-            bar.update(len(labels))
     model.train(training)
-    predicted, true = torch.cat(predicted).cpu(), torch.cat(true).cpu()
-    return float(loss) / len(true), predicted, true
+    predicted, true = (
+        torch.cat(ranks.gather([part.cpu() for part in parts])) for parts in (predicted, true)
+    )
+    return ranks.total(loss)[0] / len(true), predicted, true
 
 
 def metrics(loss, predicted, true):

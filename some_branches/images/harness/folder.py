@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
+from harness import ranks
 from harness.errors import Refusal, reason
+from harness.order import Order
 
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"
@@ -156,10 +158,11 @@ class FolderLoader(DataLoader):
 
     def __init__(self, images, batch_size, transform, shuffle, device, workers, smallest=1):
         self.transform, self.device, self.smallest = transform, device, smallest
+        batch_size //= ranks.WORLD if shuffle else 1  # of a batch, each rank reads its part
         super().__init__(
             images,
             batch_size,
-            sampler=RandomSampler(images) if shuffle else None,
+            sampler=Order(RandomSampler(images) if shuffle else SequentialSampler(images)),
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=list,  # of arrays, which pass through a pipe: tensors need shared memory
@@ -167,11 +170,11 @@ class FolderLoader(DataLoader):
         )
 
     def __len__(self):  # if no file is broken
-        full, rest = divmod(len(self.dataset), self.batch_size)
+        full, rest = divmod(len(self.sampler), self.batch_size)
         return full + (rest >= self.smallest)
 
     def __iter__(self):
-        samples, empty = self.samples(), True
+        samples, empty, self.used = self.samples(), True, self.sampler.first
         while len(batch := list(islice(samples, self.batch_size))) >= self.smallest:
             images, labels = zip(*batch)
             images = torch.from_numpy(np.stack(images)).to(self.device)
@@ -184,6 +187,7 @@ class FolderLoader(DataLoader):
         """Yield (array, label) of each image that can be read."""
         try:
             for image, label, path in chain.from_iterable(super().__iter__()):
+                self.used += ranks.WORLD
                 if image is not None:
                     yield image, label
                 elif path not in self.dataset.broken:

@@ -22,6 +22,7 @@ from torch.utils.data import (
 from harness import ROOT, settings
 from harness.errors import Refusal
 from harness.folder import FolderLoader, Images, default_workers, find
+from harness.order import Order
 from harness.sets import NAMES, by_name
 from harness.values import Natural, Rule, is_folder, relative
 
@@ -133,7 +134,7 @@ class Data:
         order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         return DataLoader(
             dataset,
-            sampler=BatchSampler(order, batch_size, drop_last=False),
+            sampler=Order(BatchSampler(order, batch_size, drop_last=False), of_batch=shuffle),
             batch_size=None,  # a whole batch is asked for at a time, by one indexing operation
             collate_fn=lambda batch: (transform(batch[0]), batch[1]),
         )

@@ -13,10 +13,11 @@ from typing import Annotated, ClassVar
 import torch
 import torch.nn.functional as F
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
-from tqdm import tqdm
 
-from harness import ROOT, settings, writing
+from harness import ROOT, ranks, settings, writing
 from harness.errors import Refusal, harmless
+from harness.meter import progress
+from harness.order import Order
 from harness.text import Characters, read, read_own
 from harness.values import Count, Positive, Rule, is_file, relative
 
@@ -110,7 +111,8 @@ class Data:
 
         dataset = TensorDataset(rows(self.train), rows(self.train[1:]))
         sampler = BatchSampler(SequentialSampler(dataset), batch, drop_last=True)
-        return DataLoader(dataset, sampler=sampler, batch_size=None)
+        order = Order(sampler, of_batch=True, in_one_go=True)
+        return DataLoader(dataset, sampler=order, batch_size=None)
 
     def evaluate(self, model, text):
         """evaluate() on a part of this text, which begins as after an empty line."""
@@ -137,15 +139,16 @@ def evaluate(model, text):
     rows = padded.unfold(0, CONTEXT + piece + 1, piece).to(device)  # [STREAMS, CONTEXT + piece + 1]
     places = torch.arange(CONTEXT + piece) - CONTEXT + piece * torch.arange(STREAMS)[:, None]
     counted = ((torch.arange(CONTEXT + piece) >= CONTEXT) & (places < count)).to(device)
+    rows, counted = rows[ranks.RANK :: ranks.WORLD], counted[ranks.RANK :: ranks.WORLD]
     state, total = None, 0.0
-    for start in tqdm(range(0, CONTEXT + piece, 200), "evaluating", leave=False, disable=None):
+    for start in progress(range(0, CONTEXT + piece, 200), "evaluating"):
         here = slice(start, min(start + 200, CONTEXT + piece))
         scores, state = model(rows[:, here], state)
         following = rows[:, here.start + 1 : here.stop + 1]
         losses = F.cross_entropy(scores.transpose(1, 2), following, reduction="none")
         total += (losses * counted[:, here]).sum().double()
     model.train(training)
-    loss = float(total) / count
+    loss = ranks.total(total)[0] / count
     return {"loss": loss, "bits": loss / math.log(2)}
 
 

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
-from harness import settings, use
+from harness import ranks, settings, use
 from harness.chrf import baselines, chrf
 from harness.decoding import beam_search
 from harness.errors import harmless
-from harness.meter import words
+from harness.meter import progress, words
+from harness.order import Order
 from harness.pairs import KINDS
 from harness.pieces import Pieces
 from harness.values import Count
@@ -118,7 +118,7 @@ class Data:
         order = ByLength(pairs, size)
         if part != "train":
             order = torch.utils.data.BatchSampler(range(len(pairs)), size, drop_last=False)
-        to_device = partial(collate, device=device)
+        order, to_device = Order(order, of_batch=part == "train"), partial(collate, device=device)
         return DataLoader(pairs, sampler=order, batch_size=None, collate_fn=to_device)
 
     @torch.inference_mode()
@@ -135,7 +135,8 @@ class Data:
             nats += F.cross_entropy(scores, following.flatten(), ignore_index=PAD, reduction="sum")
             tokens += (following != PAD).sum()
         model.train(training)
-        nats, tokens, texts = float(nats), int(tokens), [text for _, text in self.parts[part]]
+        nats, tokens = ranks.total(nats, tokens)
+        texts = [text for _, text in self.parts[part]]
         spelling = sum(map(self.target.spelling, texts))
         characters = sum(len(text) + 1 for text in texts)
         return {"loss": nats / tokens, "bits": (nats + spelling) / characters / math.log(2)}
@@ -144,7 +145,7 @@ class Data:
         """The translations of some texts."""
         model.eval()
         found = []
-        for start in tqdm(range(0, len(texts), AT_ONCE), "translating", leave=False, disable=None):
+        for start in progress(range(0, len(texts), AT_ONCE), "translating"):
             rows = [torch.tensor([*self.source.encode(t), END]) for t in texts[start:][:AT_ONCE]]
             source = pad_sequence(rows, True, PAD).to(device)
             longest = source.shape[1] + 10

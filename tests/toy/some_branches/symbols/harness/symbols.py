@@ -13,8 +13,9 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from harness import settings
+from harness import ranks, settings
 from harness.errors import Refusal
+from harness.order import Order
 
 SYMBOLS = 8
 
@@ -42,7 +43,8 @@ def load(settings, device, length=12):
     def loader(split, order):
         split = TensorDataset(split[:, :-1].to(device), split[:, 1:].to(device))
         sampler = BatchSampler(order(split), settings.batch_size, drop_last=False)
-        return DataLoader(split, sampler=sampler, batch_size=None)
+        of_batch = order is RandomSampler
+        return DataLoader(split, sampler=Order(sampler, of_batch), batch_size=None)
 
     orders = RandomSampler, SequentialSampler, SequentialSampler
     return [loader(split, order) for split, order in zip((train, validation, test), orders)]
@@ -58,4 +60,5 @@ def evaluate(model, loader):
         total += F.cross_entropy(scores, following[:, 1:].flatten(), reduction="sum").item()
         count += following[:, 1:].numel()
     model.train()
+    total, count = ranks.total(total, count)
     return {"bits": total / count / math.log(2)}

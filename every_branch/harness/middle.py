@@ -1,0 +1,77 @@
+"""The batches of an epoch, and what there is to do between two of them: meet, save, stop."""
+
+import time
+from signal import SIGTERM
+
+import torch
+
+from harness import provenance, ranks, stop, threads
+from harness.errors import Refusal, Stopped
+from harness.meter import Meter
+
+
+def batches(run, loader):
+    """Yield the batches of an epoch of a run, of each this rank's part, behind a progress bar.
+
+    loader: a DataLoader of (inputs, targets) whose sampler is an Order.
+    """
+    order, settings, model = loader.sampler, run.settings, run.state["model"]
+    if settings.checkpoint_every and order.in_one_go:
+        raise Refusal(
+            "--checkpoint-every: a state is carried from batch to batch here, so that an epoch is "
+            "trained in one go, and saved after it"
+        )
+    run.meter = meter = Meter(f"epoch {run.epoch}/{settings.epochs}")
+    left, run.left = run.left, None
+    order.begin((settings.seed, run.epoch), **left["order"] if left else {})
+    if left:
+        meter.go_on(left["meter"])
+    saved, parts = time.perf_counter(), meter.batches(loader)
+    while True:
+        batch = next(parts, None)
+        if batch is not None and not run.announced:
+            announce(run, batch[0])
+        due = time.perf_counter() - saved > 60 * (settings.checkpoint_every or 1e9)
+        here = 0 if batch is None else meter.count
+        everywhere, going_on, due, asked = ranks.total(
+            here, batch is not None, due, bool(stop.asked)
+        )
+        if going_on < ranks.WORLD:  # fewer examples than ranks are left: not one for each
+            break
+        if ranks.WORLD > 1:
+            meter.everywhere, model.share = int(everywhere), here / everywhere
+        yield batch
+        if (due or asked) and not order.in_one_go:
+            place = getattr(loader, "used", order.place)
+            run.save({"order": order.left(place), "meter": meter.left()})
+            saved = time.perf_counter()
+        if asked:
+            parts.close()
+            raise Stopped(stop.asked[0] if stop.asked else SIGTERM)
+    parts.close()
+    if ranks.WORLD > 1:
+        torch.set_rng_state(order.common)
+        ranks.share_statistics(model)
+
+
+def announce(run, inputs):
+    """Before the first batch, choose the number of threads, and say what is trained, and how."""
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    before = run.half_way and run.half_way["provenance"]["threads"]
+    model, settings = run.state["model"], run.settings
+    why = threads.choose(settings, before, ranks.alone(model), inputs, run.device)
+    run.made_by["threads"] = torch.get_num_threads()
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{run.title}: {parameters:,} parameters, on {provenance.describe(run.made_by, why)}")
+    done = f", {run.epoch - 1} of them done before" if run.epoch > 1 else ""
+    print(f"{settings.epochs} epochs{done}", flush=True)
+    run.announced, run.meter.began = True, time.perf_counter()
+
+
+def need_even(batch_size):
+    """Refusal if a batch cannot be divided evenly between the ranks."""
+    if batch_size % ranks.WORLD:
+        raise Refusal(
+            f"--batch-size {batch_size} cannot be divided evenly between {ranks.WORLD} processes: "
+            "choose another, or another --nproc-per-node"
+        )

@@ -1,0 +1,90 @@
+"""How many threads a run computes with on a CPU: as many as pay off, by the clock, here and now.
+
+Small operations on several threads wait for the slowest, so beside any other busy program a second
+thread may cost more than it brings. Another number of threads adds up numbers in another order: it
+is the same training, but not the same bits; a run that is gone on with keeps its number.
+"""
+
+import copy
+import os
+import statistics
+import time
+
+import torch
+
+from harness.values import CORES
+
+WORTH = 1.2  # times as fast is what twice as many threads have to be
+ENOUGH = 1.5  # seconds of measuring, after a first step with each number; it takes two rounds
+LONG = 2.0  # seconds of a step, from which on its operations are large: all threads pay off
+
+chosen = {}  # {device type: why}, once a process, so that several runs in it are comparable
+
+
+def choose(settings, before, model, inputs, device):
+    """Set the number of threads, and say why it is that.
+
+    It is that of --threads, or, before, that of the run that is gone on with, or what PyTorch was
+    told; or else steps of the model on inputs are measured.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+        return ""
+    if device.type != "cpu" or settings.dry_run or "OMP_NUM_THREADS" in os.environ:
+        return ""
+    if before:
+        torch.set_num_threads(min(before, CORES))
+        return ", as before; --threads changes it"
+    if device.type not in chosen:
+        chosen[device.type] = measured(steps(model, inputs), torch.get_num_threads())
+    return chosen[device.type]
+
+
+def steps(model, inputs):
+    """A function that does forward and backward of a copy of a model; nothing is drawn by it."""
+    model = copy.deepcopy(model).train()
+
+    def step():
+        with torch.random.fork_rng(devices=[]):
+            added(model(*inputs)).backward()
+
+    return step
+
+
+def added(output):
+    """The sum of all that a model puts out."""
+    if isinstance(output, torch.Tensor):
+        return output.float().sum()
+    return sum(added(part) for part in output if part is not None)
+
+
+def measured(step, most):
+    """Set the smallest number of threads that twice as many would not be worth, and say why."""
+    counts = sorted({most, *(2**n for n in range(most.bit_length()))})
+    times = {count: [] for count in counts}
+    for count in reversed(counts):
+        seconds = timed(step, count)
+        if seconds > LONG:
+            torch.set_num_threads(most)
+            return "; --threads changes it"
+    began, rounds = time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - began < ENOUGH:
+        rounds += 1
+        for count, found in times.items():
+            found.append(timed(step, count))
+    medians = {count: statistics.median(found) for count, found in times.items()}
+    following = [*(medians[count] for count in counts[1:]), float("inf")]
+    best = next(n for n, more in zip(counts, following) if medians[n] < WORTH * more)
+    torch.set_num_threads(best)
+    other = 2 if best == 1 else 1
+    ratio = medians[other] / medians[best]
+    than = f"{other} thread{'s' * (other > 1)}"
+    return f", {ratio:.1f} times as fast as {than} just now; --threads changes it"
+
+
+def timed(step, count):
+    """Seconds of a step with so many threads."""
+    torch.set_num_threads(count)
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began

@@ -1,0 +1,159 @@
+"""Several processes that train one model: what they come to, and what happens when one dies.
+
+The ranks are real: torchrun starts two, which meet by gloo.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
+
+from conftest import TOY, clean, run_python
+from toys import load
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+# 1,000 and 100 sequences in batches of 48: the last is of 40, and of 4.
+WORDS = ("--epochs", 3, "--batch-size", 48)
+FOLDER = "laptop-epochs-3-batch-size-48-seed0"
+windows = pytest.mark.skipif(os.name == "nt", reason="torchrun needs libuv, which Windows lacks")
+pytestmark = windows
+
+
+def torchrun(tiny, *words, options=()):
+    """Run train.py of the toy on two ranks."""
+    return run_python(*TORCHRUN, *options, tiny.home / "train.py", *words)
+
+
+def finished(tiny, folder=FOLDER):
+    return load(tiny.home / "checkpoints" / TOY / folder / "weights.pt")
+
+
+def close(one, other):
+    """Whether two finished runs have the same weights and metrics, but for rounding."""
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(weight, other["weights"][name], rtol=1e-3, atol=1e-5)
+    for row, others in zip(one["history"], other["history"], strict=True):
+        for name in ("train_loss", "validation_bits", "lr"):
+            assert row[name] == pytest.approx(others[name], rel=1e-4)
+    assert one["result"]["metrics"] == pytest.approx(other["result"]["metrics"], rel=1e-4)
+
+
+@pytest.fixture
+def one(tiny):
+    """The run of one process."""
+    tiny.train.fit(tiny.parse(*WORDS))
+    saved = finished(tiny)
+    clean(tiny)
+    return saved
+
+
+def test_two_processes_come_to_what_one_does_and_one_of_them_speaks(tiny, one):
+    """The same global batch; no sequence twice, though neither set can be divided evenly."""
+    done = torchrun(tiny, *WORDS)
+    assert done.returncode == 0, done.stderr
+    two = finished(tiny)
+    close(two, one)
+    assert two["provenance"]["ranks"] == 2 and "on 2 processes" in done.stdout
+    assert len(re.findall(r"^epoch +2/3", done.stdout, re.M)) == 1
+    assert "Error" not in done.stderr and "%|" not in done.stderr
+
+
+@pytest.mark.parametrize("first", ["two", "one"])
+def test_what_one_saved_two_go_on_with_and_the_other_way_round(tiny, one, first):
+    """It is stopped by SIGTERM, as a cluster does, in the middle of an epoch."""
+    folder = tiny.home / "checkpoints" / TOY / FOLDER
+    words = [*map(str, WORDS), "--checkpoint-every", "1e-9"]
+    start = [sys.executable, *(TORCHRUN if first == "two" else ())]
+    process = subprocess.Popen([*start, str(tiny.home / "train.py"), *words])
+    while not (folder / "state.pt").exists() or not saved_in_the_middle(folder):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() != 0
+    epoch = load(folder / "state.pt")["epoch"]
+    if first == "two":
+        done = tiny("train.py", *WORDS)
+        assert done.code == 0, done.err
+        out = done.out
+    else:
+        done = torchrun(tiny, *WORDS)
+        assert done.returncode == 0, done.stderr
+        out = done.stdout
+    assert epoch == 0 or f"{epoch} of them done before" in out
+    close(finished(tiny), one)
+
+
+def saved_in_the_middle(folder):
+    middle = load(folder / "state.pt")["middle"]
+    return middle is not None and middle["order"]["place"] > 3
+
+
+def test_a_process_that_is_killed_comes_back(tiny, one):
+    """With --max-restarts, torchrun starts both again, which go on from the last checkpoint."""
+    folder = tiny.home / "checkpoints" / TOY / FOLDER
+    words = [*map(str, WORDS), "--checkpoint-every", "1e-9"]
+    process = subprocess.Popen(
+        [sys.executable, *TORCHRUN, "--max-restarts=3", str(tiny.home / "train.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "state.pt").exists() or not saved_in_the_middle(folder):
+        assert process.poll() is None
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert out.count("parameters, on 2 processes") == 2
+    close(finished(tiny), one)
+
+
+@pytest.mark.parametrize("words, said", [(("--batch-size", 5), "evenly between 2 processes")])
+def test_what_cannot_be_spread_is_refused(tiny, words, said):
+    done = torchrun(tiny, *words)
+    assert done.returncode != 0 and done.stderr.count("train.py: --batch-size 5 cannot") == 1
+    assert said in done.stderr and not list((tiny.home / "checkpoints").glob("*/*"))
+
+
+def test_comparisons_are_for_one_process(every_branch, monkeypatch):
+    branch = every_branch["LSTM"]
+    monkeypatch.setattr(branch.ranks, "WORLD", 2)
+    with pytest.raises(branch.errors.Refusal, match="without torchrun"):
+        branch.compare.experiment("", {}, [])
+
+
+@pytest.mark.parametrize("count", [100, 97])
+@pytest.mark.parametrize("of_batch", [True, False])
+def test_each_place_falls_to_one_rank(tiny, monkeypatch, count, of_batch):
+    """Of each batch its part, in training; whole batches, in evaluation."""
+    monkeypatch.setattr(tiny.ranks, "WORLD", 3)
+    kind = RandomSampler if of_batch else SequentialSampler
+    torch.manual_seed(0)
+    before, shares = torch.get_rng_state(), []
+    whole = list(BatchSampler(kind(range(count)), 12, drop_last=False))
+    for rank in range(3):
+        monkeypatch.setattr(tiny.ranks, "RANK", rank)
+        torch.set_rng_state(before)
+        shares.append(list(tiny.order.Order(BatchSampler(kind(range(count)), 12, False), of_batch)))
+    places = [place for share in shares for batch in share for place in batch]
+    assert sorted(places) == list(range(count))
+    if of_batch:
+        for number, batch in enumerate(whole):
+            parts = [share[number] for share in shares if number < len(share)]
+            assert sorted(place for part in parts for place in part) == sorted(batch)
+    else:
+        assert sorted(batch for share in shares for batch in share) == sorted(whole)
+
+
+def test_few_examples_a_rank_share_their_statistics_on_gpus(tiny):
+    """The branch that PyTorch takes on GPUs alone; here only the conversion can be seen."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    model[1].running_mean += 2
+    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    assert converted.state_dict().keys() == model.state_dict().keys()
