@@ -22,12 +22,12 @@ import results
 
 def fit(recipe):
     """Train and test one linear classifier; the Run."""
-    import torch
-
     from harness import images
     from harness.classification import evaluate, finish
     from harness.run import Run
     from harness.schedule import one_cycle
+
+    import torch
 
     data = images.load(recipe, side=28)
     run = Run("Linear", recipe, **data.identity)

@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-import torch
-
 import conftest
+
+import torch
 
 FOLDER = Path(__file__).resolve().parent / "golden"
 # How the recipes that are too large for a test are made small: few steps, few images, narrow.

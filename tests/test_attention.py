@@ -3,11 +3,11 @@
 import math
 from types import SimpleNamespace
 
+from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
+
 import pytest
 import torch
 from torch import nn
-
-from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
 
 NAME = "Attention"
 

@@ -4,6 +4,8 @@ import copy
 import itertools
 import math
 
+from conftest import clean, folder_of_images
+
 import pytest
 import torch
 from test_googlenet import TABLE_1, recorded_steps
@@ -11,8 +13,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 from torchvision.models.googlenet import BasicConv2d
-
-from conftest import clean, folder_of_images
 
 NAME = "BatchNorm"
 NARROW = "--data cifar10 --width 0.05 --side 32 --image-size 28 --scales 32".split()

@@ -8,11 +8,11 @@ import random
 import re
 import shutil
 
-import pytest
-
 import branches
 from people import Learner, Maintainer, actions, lay_out
 from repos import listing, text
+
+import pytest
 
 
 def sizes(short, long):

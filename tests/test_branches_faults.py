@@ -7,11 +7,11 @@ import shutil
 import signal
 from pathlib import Path
 
-import pytest
-
 import branches
 from conftest import ROOT, run_python
 from repos import MAIN, OLD, POSIX, Repo, entry, hook, listing, text
+
+import pytest
 
 
 def both(one, other):

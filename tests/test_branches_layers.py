@@ -3,11 +3,11 @@
 import re
 import shutil
 
-import pytest
-
 import branches
 from conftest import MODELS, ROOT
 from repos import MAIN, MIDDLE, NEW, OLD, Repo, entry, listing, model_files
+
+import pytest
 
 
 def test_a_branch_is_its_layers(branched):

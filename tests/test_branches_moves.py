@@ -3,9 +3,9 @@
 import re
 import shutil
 
-import pytest
-
 from repos import MIDDLE, NEW, OLD, Repo, entry, listing, model_files
+
+import pytest
 
 
 def test_a_change_is_appended_and_reaches_the_children(branched):

@@ -4,9 +4,9 @@ import os
 import re
 import shutil
 
-import pytest
-
 from repos import POSIX, Repo, hook
+
+import pytest
 
 ODD = "a\nb\u2028c" if os.name != "nt" else "elsewhere"  # the folder of another worktree
 

@@ -3,9 +3,9 @@
 import re
 import shutil
 
-import pytest
-
 from repos import POSIX, Repo
+
+import pytest
 
 
 def names_of_tags(repo):

@@ -4,10 +4,10 @@ import errno
 import os
 import pickle
 
+from toys import WORDS, Death, load, one_line
+
 import pytest
 import torch
-
-from toys import WORDS, Death, load, one_line
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tiny, tmp_path):

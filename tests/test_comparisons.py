@@ -4,11 +4,11 @@ import csv
 import os
 from types import SimpleNamespace
 
-import pytest
-import torch
-
 from conftest import clean, run_python
 from toys import FOLDER, WORDS
+
+import pytest
+import torch
 
 
 def test_one_after_the_other_with_a_line_that_says_which(tiny, capsys, monkeypatch):

@@ -9,10 +9,10 @@ import dataclasses
 import inspect
 from collections import Counter
 
+from conftest import MODELS, PARTS, TOY, branches, images_only
+
 import pytest
 import torch
-
-from conftest import MODELS, PARTS, TOY, branches, images_only
 
 FAMILY = [(parent, model["name"]) for model in MODELS for parent in model["builds_on"]]
 FLAGS = "--recipe --data --epochs --batch-size --lr --seed --device --limit --fresh --dry-run"

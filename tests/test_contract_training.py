@@ -4,11 +4,11 @@ import json
 import math
 import re
 
+from conftest import NAMES, PARTS, ROOT, TOY, clean, images_only
+
 import golden
 import pytest
 import torch
-
-from conftest import NAMES, PARTS, ROOT, TOY, clean, images_only
 
 
 def outcome(branch, *words):

@@ -7,11 +7,11 @@ import random
 import time
 import zipfile
 
-import pytest
-import torch
-
 from conftest import clean
 from toys import FOLDER, WORDS, load, one_line, same
+
+import pytest
+import torch
 
 TIMES = [pytest.param(60, id="short"), pytest.param(600, marks=pytest.mark.slow, id="long")]
 

@@ -2,10 +2,10 @@
 
 import random
 
-import pytest
-
 from conftest import clean
 from toys import one_line
+
+import pytest
 
 ODD = ["", " ", "0", "-1", "nan", "inf", "1e308", "1e-308", "9" * 400, "9" * 5000, "2.5", "True"]
 ODD += ["9223372036854775808", "0x10", "½", "a\nb", "\u2028", "x" * 300, "$5", "--", "-", "[]"]

@@ -6,11 +6,11 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 
+from conftest import PARTS, ROOT, run_python
+
 import pytest
 import torch
 import torch.nn.functional as F
-
-from conftest import PARTS, ROOT, run_python
 
 NAME = next(name for name, parts in PARTS.items() if "language" in parts)
 SHIPPED = ROOT / "some_branches" / "language" / "data" / "shakespeare"

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 
+from conftest import TOY, clean, run_python
+from toys import load
+
 import pytest
 import torch
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
-
-from conftest import TOY, clean, run_python
-from toys import load
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 # 1,000 and 100 sequences in batches of 48: the last is of 40, and of 4.

@@ -3,12 +3,12 @@
 import math
 import statistics
 
+from conftest import clean
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from conftest import clean
 
 NAME = "ReLU"
 NORMAL = statistics.NormalDist()

@@ -3,13 +3,13 @@
 import re
 import shutil
 
-import pytest
-import torch
-
 import branches
 import results
 from conftest import MODELS, ROOT, run_python
 from repos import MAIN, Repo, entry, listing
+
+import pytest
+import torch
 
 TRAIN = """
 import shutil, sys

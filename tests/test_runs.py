@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 
-import pytest
-import torch
-
 from conftest import ROOT, run_python
 from toys import WORDS, Death, load, one_line, same
+
+import pytest
+import torch
 
 
 def test_the_epochs_figures_weigh_every_example_alike(tiny):

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from typing import Literal
 
-import pytest
-import torch
-
 from conftest import run_python
 from toys import WORDS, one_line
+
+import pytest
+import torch
 
 
 def test_settings_have_types_that_are_checked(harness):

@@ -3,9 +3,9 @@
 import re
 import subprocess
 
-import pytest
-
 from conftest import NAMES, ROOT
+
+import pytest
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 

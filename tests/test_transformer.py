@@ -4,12 +4,12 @@ import json
 import math
 from collections import Counter
 
+from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
 
 NAME = "Transformer"
 SIZES = {"layers": 2, "d_model": 12, "d_ff": 20, "heads": 3, "dropout": 0.0}

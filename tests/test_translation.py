@@ -5,10 +5,10 @@ import datetime
 import itertools
 import math
 
+from conftest import PARTS, ROOT
+
 import pytest
 import torch
-
-from conftest import PARTS, ROOT
 
 NAME = next(name for name, parts in PARTS.items() if "translation" in parts)
 VERSES = [

@@ -81,9 +81,9 @@ def products(home):
 def main(home, words):
     sys.path.insert(0, str(home))
     torch.set_num_threads(1)
-    import train
-
     from harness.table import count
+
+    import train
 
     # Both import much of PyTorch, once here and not in each fork.
     model = torch.nn.Linear(1, 1)

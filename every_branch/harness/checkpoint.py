@@ -11,13 +11,13 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import torch
-
 from harness import contents, provenance
 from harness.errors import Refusal, quoted, reason, warn
 from harness.files import is_there, readable, replace, write_csv
 from harness.likeness import Unfit, differ
 from harness.table import count
+
+import torch
 
 
 def save(path, content):

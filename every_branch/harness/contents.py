@@ -7,9 +7,6 @@ this run: the names, shapes and types of its own model and optimizer, and number
 import copy
 import warnings
 
-import torch
-from torch.optim.lr_scheduler import ReduceLROnPlateau
-
 from harness.errors import diverged, reason
 from harness.likeness import (
     Unfit,
@@ -22,6 +19,9 @@ from harness.likeness import (
     not_finite,
     said,
 )
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 
 def check_numbers(values, when):

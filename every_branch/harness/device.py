@@ -2,11 +2,11 @@
 
 from itertools import repeat
 
-import torch
-from torch.utils.checkpoint import checkpoint
-
 from harness import ranks
 from harness.errors import Refusal
+
+import torch
+from torch.utils.checkpoint import checkpoint
 
 
 def choose(name):

@@ -8,9 +8,9 @@ import sys
 import traceback
 from pathlib import Path
 
-import torch
-
 from harness import ranks
+
+import torch
 
 GOING_ON = "without --fresh, the same command goes on where it was saved last"
 

@@ -3,10 +3,10 @@
 import math
 import time
 
-from tqdm import tqdm
-
 from harness import ranks
 from harness.errors import diverged
+
+from tqdm import tqdm
 
 
 def clock(seconds):

@@ -3,11 +3,11 @@
 import time
 from signal import SIGTERM
 
-import torch
-
 from harness import provenance, ranks, stop, threads
 from harness.errors import Refusal, Stopped
 from harness.meter import Meter
+
+import torch
 
 
 def batches(run, loader):

@@ -1,9 +1,9 @@
 """The order in which an epoch sees its examples: this rank's part of it, from any place on."""
 
+from harness import ranks
+
 import torch
 from torch.utils.data import Sampler
-
-from harness import ranks
 
 
 class Order(Sampler):

@@ -6,10 +6,10 @@ No function opens a window or asks for a backend, so that all works without a sc
 import csv
 import os
 
-import torch
-
 from harness.errors import reason, warn
 from harness.files import replace
+
+import torch
 
 # A notebook leaves the name of its backend here, which matplotlib elsewhere does not know.
 backend = os.environ.pop("MPLBACKEND", None)

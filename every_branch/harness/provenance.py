@@ -3,20 +3,16 @@
 import hashlib
 import platform
 
-import torch
-
 from harness import ROOT, ranks
 from harness.meter import clock, words
+
+import torch
 
 
 def of(device):
     """What makes a run: {"code": {file: SHA-256}, versions, machine}."""
-    code = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(ROOT.glob("*.py"))
-    }
     return {
-        "code": code,
+        "code": {path.name: digest(path) for path in sorted(ROOT.glob("*.py"))},
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "processor": processor(),
@@ -24,6 +20,13 @@ def of(device):
         "threads": torch.get_num_threads(),
         "ranks": ranks.WORLD,
     }
+
+
+def digest(path):
+    """SHA-256 of a file of code, in whose imports the order does not matter, nor do blank lines."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    lines.sort(key=lambda line: line if line.startswith(("from ", "import ")) else "~")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def processor():

@@ -10,12 +10,13 @@ run has weights.pt.
 import random
 import time
 
-import torch
-
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop
 from harness.meter import clock, words
 from harness.middle import batches, need_even
 from harness.table import count
+from harness.threads import hint
+
+import torch
 
 
 class Run:
@@ -31,9 +32,8 @@ class Run:
         self.folder = ROOT / "checkpoints" / name / settings.title()
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)
-        self.epoch, self.history, self.best = 0, [], None
+        self.epoch, self.history, self.best, self.announced = 0, [], None, False
         self.example = self.finished = self.half_way = self.left = None
-        self.announced = False
         need_even(settings.batch_size)
         random.seed(settings.seed)
         torch.manual_seed(settings.seed)
@@ -108,13 +108,14 @@ class Run:
         if better:
             weights = {k: v.detach().to("cpu", copy=True) for k, v in model.state_dict().items()}
             self.best = {"metrics": metrics, "epoch": self.epoch, "weights": weights}
-        left = (self.settings.epochs - self.epoch) * row["seconds"]
+        left = clock((self.settings.epochs - self.epoch) * row["seconds"])
         print(
             f"epoch {self.epoch:>3}/{self.settings.epochs}   train: {words(self.trained)}   "
             f"validation: {words(metrics)}{'*' if better else ' '}   "
-            f"{self.meter.speed:,.0f} examples/s, {clock(left)} left",
+            f"{row['examples_per_second']:,.0f} examples/s, {left} left",
             flush=True,
         )
+        hint(self.history, self.made_by)
 
     def finish(self, model, test=None, split="test", **about):
         """Test the chosen weights, once, and write weights.pt; the result, None of a dry run.

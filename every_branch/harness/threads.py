@@ -10,15 +10,16 @@ import os
 import statistics
 import time
 
-import torch
-
 from harness.values import CORES
 
+import torch
+
 WORTH = 1.2  # times as fast is what twice as many threads have to be
+SLOW = 0.6  # of the highest speed, below which an epoch is slow
 ENOUGH = 1.5  # seconds of measuring, after a first step with each number; it takes two rounds
 LONG = 2.0  # seconds of a step, from which on its operations are large: all threads pay off
 
-chosen = {}  # {device type: why}, once a process, so that several runs in it are comparable
+chosen = []  # why: once a process, so that several runs in it are comparable
 
 
 def choose(settings, before, model, inputs, device):
@@ -35,9 +36,21 @@ def choose(settings, before, model, inputs, device):
     if before:
         torch.set_num_threads(min(before, CORES))
         return ", as before; --threads changes it"
-    if device.type not in chosen:
-        chosen[device.type] = measured(steps(model, inputs), torch.get_num_threads())
-    return chosen[device.type]
+    most = torch.get_num_threads()
+    if not chosen and most > 1:
+        chosen.append(measured(steps(model, inputs), most))
+    return "".join(chosen)
+
+
+def hint(history, made_by):
+    """Say what helps when another program has begun to keep the threads of this one waiting."""
+    speeds = [row["examples_per_second"] for row in history]
+    slow = [speed < SLOW * max(speeds) for speed in speeds[-2:]]
+    if made_by["device"] == "cpu" and made_by["threads"] > 1 and slow == [False, True]:
+        print(
+            "Slower than before: another program makes the threads wait. To go on with one thread, "
+            "stop this (Ctrl-C), and add --threads 1 to the same command"
+        )
 
 
 def steps(model, inputs):
@@ -62,11 +75,9 @@ def measured(step, most):
     """Set the smallest number of threads that twice as many would not be worth, and say why."""
     counts = sorted({most, *(2**n for n in range(most.bit_length()))})
     times = {count: [] for count in counts}
-    for count in reversed(counts):
-        seconds = timed(step, count)
-        if seconds > LONG:
-            torch.set_num_threads(most)
-            return "; --threads changes it"
+    if min(timed(step, count) for count in counts) > LONG:
+        torch.set_num_threads(most)
+        return "; --threads changes it"
     began, rounds = time.perf_counter(), 0
     while rounds < 2 or time.perf_counter() - began < ENOUGH:
         rounds += 1

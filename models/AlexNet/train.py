@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import program
@@ -26,6 +23,9 @@ from harness.settings import command_line
 from harness.values import Count, Fraction, Positive
 from harness.vision import random_crop, random_flip
 from model import AlexNet
+
+import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

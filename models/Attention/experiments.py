@@ -15,13 +15,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-import train
-
 from harness import ROOT, files
 from harness.chrf import chrf
 from harness.compare import compare, experiment, in_turn, unless_diverged
 from harness.errors import Diverged, program
 from harness.settings import flags
+
+import train
 
 GROUPS = (8, 12, 16, 20)  # sentences of up to 8 words or letters, of 9 to 12, and so on
 SEEDS = 3

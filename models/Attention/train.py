@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-
 from harness import translation
 from harness.errors import program
 from harness.run import Run
@@ -28,6 +26,8 @@ from harness.translation import cross_entropy
 from harness.values import Count, Positive
 from harness.words import Vocabulary
 from model import RNNsearch
+
+import torch
 
 
 @dataclass(frozen=True, kw_only=True)

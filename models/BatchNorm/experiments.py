@@ -19,10 +19,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
-import train
-
 from harness import images
 from harness.checkpoint import random_state, set_random_state
 from harness.classification import evaluate, finish
@@ -32,6 +28,10 @@ from harness.run import Run
 from harness.schedule import constant
 from harness.values import Count
 from model import MLP
+
+import torch
+import torch.nn.functional as F
+import train
 
 Network = Literal["Inception", "BN-Baseline", "BN-x5", "BN-x30", "BN-x5-Sigmoid", "Inception-decay"]
 

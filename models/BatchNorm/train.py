@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import program
@@ -38,6 +34,10 @@ from harness.vision import (
     shift_colors,
 )
 from model import GoogLeNet
+
+import torch
+import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,16 @@ changed. Results go to checkpoints/LSTM/; the same command goes on with what was
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import tasks
-import torch
-import train
-from tasks import TASKS
-
 from harness import ROOT, files
 from harness.compare import compare, experiment, in_turn, unless_diverged
 from harness.errors import Diverged, program
 from harness.values import Rule
 from model import LastOutput
+
+import tasks
+import torch
+import train
+from tasks import TASKS
 
 SIZES = {  # blocks of each task, and cells in a block; tanh: no fewer weights than any other
     "adding": {"tanh": (9, 1), "1997": (2, 2), "2000": (2, 2), "today": (2, 2)},

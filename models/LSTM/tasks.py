@@ -7,13 +7,13 @@ one length, drawn from the lag (--length) to a tenth more.
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
-import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
-
 from harness import language, ranks
 from harness.errors import Refusal
 from harness.order import Order
 from harness.values import Rule, fits, parse
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 EPOCH = 2_000  # sequences that are called an epoch
 HELD_OUT = 2_560  # sequences of a test, as in the paper; of the validation, too

@@ -15,11 +15,6 @@ Results go to checkpoints/LSTM/. The same command goes on with a run that was st
 from dataclasses import dataclass
 from typing import Literal
 
-import tasks
-import torch
-import torch.nn.functional as F
-from tasks import TASKS
-
 from harness import language, writing
 from harness.errors import program
 from harness.run import Run
@@ -27,6 +22,11 @@ from harness.schedule import constant, one_cycle
 from harness.settings import command_line
 from harness.values import Count, Fraction, Positive
 from model import LanguageModel, LastOutput
+
+import tasks
+import torch
+import torch.nn.functional as F
+from tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,6 @@ Results go to checkpoints/LeNet/. The same command goes on with a run that was s
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from optimizer import DiagonalLevenbergMarquardt, schedule_of_1998, second_derivatives
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import Refusal, program
@@ -25,6 +21,10 @@ from harness.schedule import one_cycle
 from harness.settings import command_line
 from harness.values import Positive
 from model import LeNet5
+
+import torch
+import torch.nn.functional as F
+from optimizer import DiagonalLevenbergMarquardt, schedule_of_1998, second_derivatives
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
-from train import prepare
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, unless_diverged
@@ -34,6 +30,10 @@ from harness.run import Run
 from harness.schedule import constant
 from harness.values import Count, Positive, Share
 from model import CNN, FFNN, ConvNet
+
+import torch
+import torch.nn.functional as F
+from train import prepare
 
 Activation = Literal["relu", "squash", "tanh", "sigmoid", "leaky", "gelu"]
 

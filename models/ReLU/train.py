@@ -11,9 +11,6 @@ Results go to checkpoints/ReLU/. The same command goes on with a run that was st
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import program
@@ -21,6 +18,9 @@ from harness.run import Run
 from harness.schedule import one_cycle
 from harness.settings import command_line
 from model import LeNet5
+
+import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

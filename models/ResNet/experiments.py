@@ -15,13 +15,13 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
-import train
-from torch import nn
-
 from harness.compare import compare, experiment, in_turn, unless_diverged
 from harness.errors import Diverged, program
 from harness.values import Count
+
+import torch.nn.functional as F
+import train
+from torch import nn
 
 Network = Literal["A", "B", "C", "half", "preactivation", "no-norm"]
 

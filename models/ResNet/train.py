@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import Refusal, program
@@ -40,6 +37,9 @@ from harness.vision import (
     ten_crops,
 )
 from model import CifarResNet, ResNet
+
+import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

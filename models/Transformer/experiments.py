@@ -10,10 +10,10 @@ changed. Results go to checkpoints/Transformer/; the same command goes on with w
 
 import dataclasses
 
-import train
-
 from harness.compare import compare, experiment, in_turn, unless_diverged
 from harness.errors import Diverged, program
+
+import train
 
 SEEDS = 3
 PANELS = {

@@ -17,10 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
-
 from harness import translation
 from harness.errors import program
 from harness.run import Run
@@ -28,6 +24,10 @@ from harness.settings import command_line
 from harness.values import Count, Fraction, Positive
 from harness.words import END, PAD, Vocabulary
 from model import Transformer
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-
 from harness import images
 from harness.classification import evaluate, finish
 from harness.errors import Refusal, program
@@ -31,6 +28,9 @@ from harness.start import Start
 from harness.values import Count, Folder, Fraction, Positive
 from harness.vision import principal_components, random_flip, shift_colors
 from model import VGG
+
+import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

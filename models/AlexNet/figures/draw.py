@@ -17,8 +17,6 @@ from matplotlib.patches import Polygon, Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import RECIPES, center_crop, prepare, principal_components, shift_colors
-
 from harness import ROOT
 from harness.checkpoint import finished
 from harness.folder import decode
@@ -26,6 +24,8 @@ from harness.images import Data, load
 from harness.plots import draw_finished, mean_curve, save
 from harness.vision import random_crop
 from model import AlexNet, local_response_norm
+
+from train import RECIPES, center_crop, prepare, principal_components, shift_colors
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "AlexNet"

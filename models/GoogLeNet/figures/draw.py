@@ -19,13 +19,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import RECIPES, prepare
-
 from harness import ROOT
 from harness.checkpoint import finished
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import BRANCHES, INCEPTION, GoogLeNet
+
+from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "GoogLeNet"

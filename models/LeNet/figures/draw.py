@@ -16,13 +16,13 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import RECIPES, prepare
-
 from harness import ROOT
 from harness.checkpoint import finished
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import C3_TABLE, LeNet5, digit_codes
+
+from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"

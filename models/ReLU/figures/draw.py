@@ -19,14 +19,14 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import RECIPES, prepare
-
 from experiments import COMPARED, SUCCESSORS, slope
 from harness import ROOT
 from harness.checkpoint import finished
 from harness.images import load
 from harness.plots import draw_finished, read_points, save
 from model import ACTIVATIONS, LeNet5
+
+from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "ReLU"

@@ -20,14 +20,14 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from train import CARRIED_OVER, RECIPES, prepare, scale_jitter
-
 from harness import ROOT
 from harness.checkpoint import finished
 from harness.folder import decode
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import CONFIGURATIONS, MAPS, VGG
+
+from train import CARRIED_OVER, RECIPES, prepare, scale_jitter
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "VGG"

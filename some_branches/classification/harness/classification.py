@@ -1,11 +1,11 @@
 """Classification: the metrics of a model on a data set, and how a run ends."""
 
-import torch
-from torch.nn import functional as F
-
 from harness import ranks
 from harness.errors import harmless
 from harness.meter import progress
+
+import torch
+from torch.nn import functional as F
 
 
 @torch.inference_mode()

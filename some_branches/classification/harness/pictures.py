@@ -1,9 +1,9 @@
 """The pictures of a finished run that classifies images."""
 
-import torch
-
 from harness import plots
 from harness.plots import Figure
+
+import torch
 
 
 def draw(run, model, data, loader, predicted, true):

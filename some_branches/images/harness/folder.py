@@ -7,15 +7,15 @@ from collections import Counter, defaultdict
 from itertools import chain, islice
 from pathlib import Path
 
+from harness import ranks
+from harness.errors import Refusal, reason
+from harness.order import Order
+
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from tqdm import tqdm
-
-from harness import ranks
-from harness.errors import Refusal, reason
-from harness.order import Order
 
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"

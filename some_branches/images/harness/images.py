@@ -10,6 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from harness import ROOT, settings
+from harness.errors import Refusal
+from harness.folder import FolderLoader, Images, default_workers, find
+from harness.order import Order
+from harness.sets import NAMES, by_name
+from harness.values import Natural, Rule, is_folder, relative
+
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -18,13 +25,6 @@ from torch.utils.data import (
     SequentialSampler,
     TensorDataset,
 )
-
-from harness import ROOT, settings
-from harness.errors import Refusal
-from harness.folder import FolderLoader, Images, default_workers, find
-from harness.order import Order
-from harness.sets import NAMES, by_name
-from harness.values import Natural, Rule, is_folder, relative
 
 VALIDATION = 5_000  # images, the last of the official training set: the same on every branch
 COLORED = 2_000  # images of a folder that its mean color is taken from

@@ -2,11 +2,11 @@
 
 import gzip
 
-import torch
-
 from harness import ROOT
 from harness.errors import Refusal, reason
 from harness.files import checked
+
+import torch
 
 FASHION_MNIST = {  # the four official files and their MD5
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",

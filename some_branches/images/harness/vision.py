@@ -7,10 +7,10 @@ of a few lines; those after it import it. An augmentation draws for each image o
 
 import math
 
+from harness.errors import Refusal
+
 import torch
 import torch.nn.functional as F
-
-from harness.errors import Refusal
 
 AT_ONCE = 250  # crops that the network is given together at test
 

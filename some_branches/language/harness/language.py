@@ -10,16 +10,16 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
-import torch.nn.functional as F
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
-
 from harness import ROOT, ranks, settings, writing
 from harness.errors import Refusal, harmless
 from harness.meter import progress
 from harness.order import Order
 from harness.text import Characters, read, read_own
 from harness.values import Count, Positive, Rule, is_file, relative
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 HOME = ROOT / "data" / "shakespeare"
 SHAKESPEARE = {  # the files and their MD5

@@ -9,9 +9,9 @@ Transactions on Information Theory 37(4), 1991, method C). data/shakespeare/ngra
 command prints.
 """
 
-import torch
-
 from harness import language
+
+import torch
 
 
 def contexts(text, order, characters):

@@ -2,11 +2,11 @@
 
 import math
 
-import torch
-import torch.nn.functional as F
-
 from harness import plots
 from harness.plots import Figure
+
+import torch
+import torch.nn.functional as F
 
 LENGTH = 256  # characters that the picture by position goes through
 

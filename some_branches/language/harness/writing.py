@@ -1,8 +1,8 @@
 """Letting a language model write, as --sample asks."""
 
-import torch
-
 from harness import use
+
+import torch
 
 
 @torch.inference_mode()

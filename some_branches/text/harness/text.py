@@ -2,10 +2,10 @@
 
 import gzip
 
-import torch
-
 from harness.errors import Refusal, reason
 from harness.files import checked, readable
+
+import torch
 
 
 def read(path, md5):

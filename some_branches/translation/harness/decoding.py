@@ -1,8 +1,8 @@
 """Writing a translation: beam search; with a beam of one hypothesis, it is greedy."""
 
-import torch
-
 from harness.words import BEGIN, END, PAD
+
+import torch
 
 
 @torch.inference_mode()

@@ -1,11 +1,11 @@
 """The pictures of a finished run that translates."""
 
-import torch
-
 from harness import plots
 from harness.decoding import beam_search
 from harness.plots import Figure
 from harness.words import BEGIN, END
+
+import torch
 
 SHOWN = 4  # sentences of the validation part
 LONGEST = 16  # tokens of a source that is shown

@@ -9,11 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
-
 from harness import ranks, settings, use
 from harness.chrf import baselines, chrf
 from harness.decoding import beam_search
@@ -24,6 +19,11 @@ from harness.pairs import KINDS
 from harness.pieces import Pieces
 from harness.values import Count
 from harness.words import BEGIN, END, PAD
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 AT_ONCE = 64  # pairs that are evaluated together
 POOL = 20  # batches that are sorted by length together (Bahdanau et al., B.2)

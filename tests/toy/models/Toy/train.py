@@ -9,9 +9,6 @@ Results go to checkpoints/Toy/. The same command goes on with a run that was sto
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-
 from harness import symbols
 from harness.errors import program
 from harness.run import Run
@@ -19,6 +16,9 @@ from harness.schedule import one_cycle
 from harness.settings import command_line
 from harness.values import Count
 from model import Toy
+
+import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from harness import ranks, settings
+from harness.errors import Refusal
+from harness.order import Order
+
 import torch
 import torch.nn.functional as F
 from torch.utils.data import (
@@ -12,10 +16,6 @@ from torch.utils.data import (
     SequentialSampler,
     TensorDataset,
 )
-
-from harness import ranks, settings
-from harness.errors import Refusal
-from harness.order import Order
 
 SYMBOLS = 8
 

@@ -1,0 +1,167 @@
+"""How a run computes: the number of threads, precision, memory, requests to stop."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import results
+from conftest import ROOT, TOY, clean
+from toys import FOLDER, WORDS, load, one_line, same
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize(
+    "seconds, most, chosen",
+    [
+        ({1: 1.0, 2: 0.6}, 2, 2),
+        ({1: 1.0, 2: 0.9}, 2, 1),  # a second thread brings less than a fifth
+        ({1: 1.9, 2: 8.0}, 2, 1),  # beside a busy program
+        ({1: 1.0, 2: 0.6, 4: 0.55, 6: 0.5}, 6, 2),
+        ({1: 1.0, 2: 0.6, 4: 0.4, 6: 0.3}, 6, 6),
+        ({1: 9.0, 2: 8.9}, 2, 2),  # so long a step is of large operations
+    ],
+)
+def test_as_many_threads_as_pay_off(tiny, monkeypatch, seconds, most, chosen):
+    asked = []
+    monkeypatch.setattr(tiny.threads, "ENOUGH", 0)
+    monkeypatch.setattr(tiny.threads, "timed", lambda step, count: seconds[count])
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    why = tiny.threads.measured(None, most)
+    assert asked[-1] == chosen and "--threads" in why
+
+
+def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
+    """Nothing is drawn by it, and a run that is gone on with has the number that it had."""
+    plain = tiny.train.fit(tiny.parse(*WORDS)).model.state_dict()
+    clean(tiny)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(tiny.threads, "chosen", [])
+    monkeypatch.setattr(tiny.threads, "ENOUGH", 0)
+    steps, asked = [], [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: asked[-1])
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+
+    def timed(step, count):
+        steps.append(step())
+        return 1.0
+
+    monkeypatch.setattr(tiny.threads, "timed", timed)
+    done = tiny("train.py", *WORDS)
+    assert "(1 thread, 1.0 times as fast as 2 threads just now; --threads" in done.out and steps
+    (saved,) = tiny.runs().values()
+    assert same(saved["weights"], plain) and saved["provenance"]["threads"] == 1
+    asked.clear()
+    device, recipe = torch.device("cpu"), tiny.parse(*WORDS)
+    why = tiny.threads.choose(recipe, 1, None, None, device)
+    assert asked == [1] and "as before" in why
+    tiny.threads.choose(tiny.parse(*WORDS, "--threads", 1), 2, None, None, device)
+    assert asked == [1, 1]
+
+
+def test_a_slow_epoch_is_told_once(tiny, capsys):
+    made_by = {"device": "cpu", "threads": 2}
+    history = []
+    for speed in (100, 90, 40, 30, 95, 20):
+        history.append({"examples_per_second": speed})
+        tiny.threads.hint(history, made_by)
+    assert capsys.readouterr().out.count("--threads 1") == 2
+    tiny.threads.hint(history, made_by | {"threads": 1})
+    assert not capsys.readouterr().out
+
+
+def test_threads_that_wait_give_way_before_torch_is_loaded(branch):
+    """The harness says so, and is imported before torch."""
+    for path in branch.home.glob("*.py"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        ours = [n for n, line in enumerate(lines) if line.startswith("from harness")]
+        torchs = [n for n, line in enumerate(lines) if re.match(r"(import|from) torch", line)]
+        assert not ours or not torchs or ours[0] < torchs[0], path
+    assert os.environ["GOMP_SPINCOUNT"] == "10000"
+
+
+def test_what_made_a_run_does_not_depend_on_the_order_of_imports(every_branch, tmp_path):
+    digest = every_branch["VGG"].provenance.digest
+    path = tmp_path / "train.py"
+    found = set()
+    for text in (
+        "import b\n\nfrom a import c\n\nx = 1\ny = 2\n",
+        "from a import c\nimport b\nx = 1\ny = 2",
+    ):
+        path.write_text(text)
+        found.add(digest(path))
+    path.write_text("import b\n\nfrom a import c\n\ny = 2\nx = 1\n")
+    assert len(found) == 1 and digest(path) not in found
+    for name in ("model.py", "train.py"):
+        assert results.hashed("VGG", name) == digest(ROOT / "models" / "VGG" / name)
+
+
+def test_in_bf16_products_are_and_scores_are_not(tiny):
+    seen = []
+    run = tiny.run.Run(TOY, tiny.parse(*WORDS, "--precision", "bf16"))
+    model = run.place(tiny.model.Toy())
+    model.output.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    scores = model(torch.zeros(4, 12, dtype=torch.long))
+    scores.sum().backward()
+    assert seen == [torch.bfloat16] and scores.dtype == torch.float32
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
+    assert isinstance(model, tiny.model.Toy) and type(model).__name__ == "Toy"
+    assert "precision-bf16" in run.title
+
+
+def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
+    def none_left(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(tiny.run.Run, "log", lambda *_, **__: none_left())
+    one_line(tiny("train.py", *WORDS), "out of memory", "--micro-batch", "--batch-size")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for one process")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_asked_to_stop_it_saves_at_the_very_batch(tiny, name):
+    """And ends with the bits of a run that was not stopped."""
+    number = getattr(signal, name)
+    words = ["--epochs", "300", "--batch-size", "20"]
+    process = subprocess.Popen(
+        [sys.executable, str(tiny.home / "train.py"), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not process.stdout.readline().startswith("epoch   2"):
+        assert process.poll() is None
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode == 128 + number and len(error.splitlines()) == 1 and name in error
+    folder = tiny.home / "checkpoints" / TOY / "laptop-epochs-300-seed0"
+    saved = load(folder / "state.pt")
+    whole = tiny.run.Run(TOY, tiny.parse(*words))
+    assert whole.half_way and saved["epoch"] >= 2
+
+
+@pytest.mark.parametrize("flag", [["--checkpoint-every", 1e-9], []])
+def test_it_goes_on_at_the_very_batch(tiny, monkeypatch, flag):
+    """Saved by time, or when a signal came between two steps; the file tells where it was."""
+    expected = tiny.train.fit(tiny.parse(*WORDS)).model.state_dict()
+    clean(tiny)
+    stop, log = tiny.stop, tiny.meter.Meter.log
+
+    def ask(self, values):
+        log(self, values)
+        if self.title.startswith("epoch 2") and self.counted == 700:
+            stop.asked.append(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.meter.Meter, "log", ask)
+        one_line(tiny("train.py", *WORDS, *flag), "SIGTERM", code=128 + signal.SIGTERM)
+    middle = load(tiny.home / "checkpoints" / TOY / FOLDER / "state.pt")["middle"]
+    assert middle["order"]["place"] in (7, 8) and middle["meter"]["seen"] in (700, 800)
+    tiny.lock.held.clear()
+    done = tiny("train.py", *WORDS)
+    assert done.code == 0 and "1 of them done before" in done.out
+    (saved,) = tiny.runs().values()
+    assert same(saved["weights"], expected) and len(saved["history"]) == 3
