@@ -12,7 +12,6 @@ trained per second, from the second step on.
 import argparse
 import contextlib
 import importlib
-import io
 import json
 import os
 import platform
@@ -20,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,12 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 import branches
 
-ROUNDS, SECONDS, WAYS = 3, 3.0, ("1 thread", "PyTorch's", "chosen")
+from watch import watched
+
+ROUNDS, SECONDS, WAYS = 3, 2.0, ("1 thread", "PyTorch's", "chosen")
 COUNTING = "while True:\n    for i in range(10**6): pass"
-
-
-class EnoughError(Exception):
-    """So many seconds as are measured."""
 
 
 @contextlib.contextmanager
@@ -47,32 +43,6 @@ def busy(count):
         for program in programs:
             program.kill()
             program.wait()
-
-
-def speed(train, words):
-    """(examples per second, threads) of a laptop recipe in its first seconds."""
-    import torch
-
-    found = []
-
-    class Watched(importlib.import_module("harness.run").Run):
-        def batches(self, loader):
-            count = None
-            for batch in super().batches(loader):
-                yield batch
-                if count is None:  # the first step prepares much
-                    count, began = 0, time.perf_counter()
-                    continue
-                count += self.meter.count
-                if time.perf_counter() - began > SECONDS:
-                    found.append((count / (time.perf_counter() - began), torch.get_num_threads()))
-                    raise EnoughError
-
-    train.Run = Watched
-    recipe = train.command_line(train.__doc__, train.RECIPES, [*words, "--fresh"])
-    with contextlib.suppress(EnoughError), contextlib.redirect_stdout(io.StringIO()):
-        train.fit(recipe)
-    return found[0]
 
 
 def measure():
@@ -89,7 +59,8 @@ def measure():
                     threads.chosen.clear()
                     torch.set_num_threads(most)
                     asked = {"1 thread": ["--threads", "1"], "PyTorch's": ["--threads", str(most)]}
-                    speeds[f"{count}, {way}"].append(speed(train, asked.get(way, [])))
+                    found = watched(train, asked.get(way, []), SECONDS)
+                    speeds[f"{count}, {way}"].append((found["speed"], found["threads"]))
     print(json.dumps(speeds))
 
 

@@ -62,12 +62,6 @@ def gather(parts):
     return [part for rank in every for part in rank]
 
 
-def meet():
-    """Wait until every rank is here."""
-    if WORLD > 1:
-        dist.barrier()
-
-
 def averaged(model, bucket):
     """The gradient of the mean loss over the whole batch: each rank's, by its share of it."""
     gradients = bucket.buffer().mul_(model.share)

@@ -1,0 +1,70 @@
+"""What the benchmarks share: a training that is watched for some seconds, and then left."""
+
+import contextlib
+import importlib
+import io
+import statistics
+import time
+
+
+class EnoughError(Exception):
+    """So many seconds as are measured."""
+
+
+def watched(train, words, seconds, feed=None, sync=False):
+    """Train as train.py does on a command line's words, for some seconds from its second step on.
+
+    feed: makes another loader of the recipe's. sync: whether each step waits for its loss, as
+    `.item()` does. {"speed": examples a second, "inside": the share of the time in forward,
+    loss, backward and optimizer, "step": the median of a step, "batch": examples a step, "run"}.
+    """
+    import torch
+
+    found = {}
+
+    class Watched(importlib.import_module("harness.run").Run):
+        def log(self, **values):
+            if sync:
+                values = {name: value.float().mean() for name, value in values.items()}
+                for value in values.values():
+                    value.item()
+            super().log(**values)
+
+        def batches(self, loader):
+            clock = time.perf_counter
+            model, optimizer = self.state["model"], self.state["optimizer"]
+            began, inside, steps, count, started = None, 0.0, [], 0, [0.0]
+
+            def starts(*_):
+                if not started[0]:
+                    started[0] = clock()
+
+            hooks = [model.register_forward_pre_hook(starts)]
+            for batch in super().batches(feed(loader) if feed else loader):
+                started[0], here = 0.0, clock()
+                ends = []
+                step = optimizer.register_step_post_hook(lambda *_, ends=ends: ends.append(clock()))
+                yield batch
+                step.remove()
+                if began is None:  # the first step prepares much
+                    began, here = clock(), None
+                    continue
+                count += len(batch[-1])
+                inside += ends[-1] - started[0]
+                steps.append(ends[-1] - here)
+                if clock() - began > seconds:
+                    break
+            for hook in hooks:
+                hook.remove()
+            if count:
+                passed = clock() - began
+                found.update(speed=count / passed, inside=inside / passed, run=self)
+                found.update(step=statistics.median(steps), batch=count / len(steps))
+            raise EnoughError
+
+    train.Run = Watched
+    recipe = train.command_line(train.__doc__, train.RECIPES, [*words, "--fresh"])
+    with contextlib.suppress(EnoughError), contextlib.redirect_stdout(io.StringIO()):
+        train.fit(recipe)
+    found["threads"] = torch.get_num_threads()
+    return found
