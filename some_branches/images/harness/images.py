@@ -130,7 +130,7 @@ class Data:
             at_once = 1 if split.whole else batch_size
             workers = self.settings.workers
             return FolderLoader(split, at_once, transform, shuffle, device, workers, smallest)
-        dataset = TensorDataset(*(part.to(device) for part in split))
+        dataset = InMemory(*(part.to(device) for part in split))
         order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         return DataLoader(
             dataset,
@@ -138,6 +138,14 @@ class Data:
             batch_size=None,  # a whole batch is asked for at a time, by one indexing operation
             collate_fn=lambda batch: (transform(batch[0]), batch[1]),
         )
+
+
+class InMemory(TensorDataset):
+    """Images and labels; some of them are gathered by one operation for each, not row by row."""
+
+    def __getitem__(self, places):
+        places = torch.as_tensor(places, device=self.tensors[0].device)
+        return tuple(part.index_select(0, places) for part in self.tensors)
 
 
 def load(settings, side=224, whole=False):
