@@ -55,7 +55,7 @@ def usual(loader, workers):
     )
     order = importlib.import_module("harness.order").Order
     batches = torch.utils.data.BatchSampler(range(len(loader.dataset)), made.batch_size, False)
-    made.order = order(batches, of_batch=True)
+    made.order = order(batches, "part")
     return Fed(made)
 
 

@@ -230,6 +230,6 @@ def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch):
 def test_each_core_that_may_be_used_gets_a_worker(harness, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 40)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(3), raising=False)
-    assert harness.folder.default_workers() == 3
+    assert harness.values.cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert harness.folder.default_workers() == 16
+    assert harness.values.cores() == 40

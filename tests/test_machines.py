@@ -83,6 +83,26 @@ def test_threads_that_wait_give_way_before_torch_is_loaded(branch):
     assert os.environ["GOMP_SPINCOUNT"] == "10000"
 
 
+@pytest.mark.parametrize("file", ["weights.pt", "state.pt"])
+def test_what_was_saved_before_there_were_ranks_is_used(tiny, monkeypatch, file):
+    """Nor could an epoch be left in the middle then."""
+    folder = tiny.home / "checkpoints" / TOY / FOLDER
+    if file == "state.pt":
+        monkeypatch.setattr(tiny.run.Run, "validate", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tiny("train.py", *WORDS)
+        monkeypatch.undo()
+    else:
+        assert tiny("train.py", *WORDS).code == 0
+    saved = load(folder / file)
+    del saved["provenance"]["ranks"]
+    saved.pop("middle", None)
+    torch.save(saved, folder / file)
+    tiny.lock.held.clear()
+    done = tiny("train.py", *WORDS)
+    assert done.code == 0 and ("finished before" in done.out) == (file == "weights.pt"), done.err
+
+
 def test_what_made_a_run_does_not_depend_on_the_order_of_imports(every_branch, tmp_path):
     digest = every_branch["VGG"].provenance.digest
     path = tmp_path / "train.py"
@@ -112,6 +132,15 @@ def test_in_bf16_products_are_and_scores_are_not(tiny):
     assert "precision-bf16" in run.title
 
 
+def test_batch_statistics_are_float32_in_bf16(every_branch, small):
+    """Also those of a layer that is not PyTorch's."""
+    branch = every_branch["BatchNorm"]
+    small(branch)
+    words = ("--norm", "batch", "--precision", "bf16", "--dry-run", "--batch-size", 4)
+    done = branch("train.py", *words, "--width", 0.125)
+    assert done.code == 0, done.err
+
+
 def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
     def none_left(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -123,7 +152,7 @@ def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for one process")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_asked_to_stop_it_saves_at_the_very_batch(tiny, name):
-    """And ends with the bits of a run that was not stopped."""
+    """A real process, which says so, and can be resumed."""
     number = getattr(signal, name)
     words = ["--epochs", "300", "--batch-size", "20"]
     process = subprocess.Popen(

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from conftest import TOY, clean, run_python
+from conftest import NAMES, TOY, clean, run_python
 from toys import load
 
 import pytest
@@ -38,9 +38,9 @@ def close(one, other):
     for name, weight in one["weights"].items():
         torch.testing.assert_close(weight, other["weights"][name], rtol=1e-3, atol=1e-5)
     for row, others in zip(one["history"], other["history"], strict=True):
-        for name in ("train_loss", "validation_bits", "lr"):
-            assert row[name] == pytest.approx(others[name], rel=1e-4)
-    assert one["result"]["metrics"] == pytest.approx(other["result"]["metrics"], rel=1e-4)
+        for name in row.keys() - {"examples_per_second", "seconds"}:
+            assert row[name] == pytest.approx(others[name], rel=1e-3)
+    assert one["result"]["metrics"] == pytest.approx(other["result"]["metrics"], rel=1e-3)
 
 
 @pytest.fixture
@@ -133,27 +133,59 @@ def test_comparisons_are_for_one_process(every_branch, monkeypatch):
 def test_each_place_falls_to_one_rank(tiny, monkeypatch, count, of_batch):
     """Of each batch its part, in training; whole batches, in evaluation."""
     monkeypatch.setattr(tiny.ranks, "WORLD", 3)
-    kind = RandomSampler if of_batch else SequentialSampler
+    kind, share = (RandomSampler, "part") if of_batch else (SequentialSampler, "turn")
     torch.manual_seed(0)
     before, shares = torch.get_rng_state(), []
     whole = list(BatchSampler(kind(range(count)), 12, drop_last=False))
     for rank in range(3):
         monkeypatch.setattr(tiny.ranks, "RANK", rank)
         torch.set_rng_state(before)
-        shares.append(list(tiny.order.Order(BatchSampler(kind(range(count)), 12, False), of_batch)))
-    places = [place for share in shares for batch in share for place in batch]
-    assert sorted(places) == list(range(count))
-    if of_batch:
-        for number, batch in enumerate(whole):
-            parts = [share[number] for share in shares if number < len(share)]
+        order = tiny.order.Order(BatchSampler(kind(range(count)), 12, drop_last=False), share)
+        order.begin((0, 1))
+        shares.append(list(order))
+    if of_batch:  # the last batch of 97 is of one place, which is not one for each
+        assert len({len(share) for share in shares}) == 1
+        for batch, *parts in zip(whole, *shares):
             assert sorted(place for part in parts for place in part) == sorted(batch)
+        assert len(shares[0]) == len(whole) - (count == 97)
     else:
         assert sorted(batch for share in shares for batch in share) == sorted(whole)
 
 
-def test_few_examples_a_rank_share_their_statistics_on_gpus(tiny):
-    """The branch that PyTorch takes on GPUs alone; here only the conversion can be seen."""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_branch_trains_on_two_processes(every_branch, name):
+    """And comes to what one does, where there are neither dropout nor batch statistics."""
+    branch = every_branch[name]
+    fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
+    words = ["--epochs", 1, "--limit", 120, "--batch-size", 20]
+    words += ["--dropout", 0] if "dropout" in fields else []
+    done = run_python(*TORCHRUN, branch.home / "train.py", *words, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (two,) = branch.runs().values()
+    clean(branch)
+    branch.train.fit(branch.parse(*words))
+    (one,) = branch.runs().values()
+    clean(branch)
+    if name in ("LeNet", "ReLU", "LSTM"):  # the others draw images or mean over tokens
+        close(two, one)
+
+
+@pytest.mark.parametrize("batch_size, kind", [(60, "SyncBatchNorm"), (64, "BatchNorm1d")])
+def test_few_examples_a_rank_share_their_statistics_on_gpus(tiny, monkeypatch, batch_size, kind):
+    """What is asked of PyTorch there, as far as it can be seen without a GPU."""
+    ranks, asked = tiny.ranks, {}
+
+    def init(self, module, **kwargs):
+        torch.nn.Module.__init__(self)
+        self.module = module
+        asked.update(kwargs)
+
+    monkeypatch.setattr(ranks, "WORLD", 4)
+    monkeypatch.setattr(ranks.DistributedDataParallel, "__init__", init)
+    monkeypatch.setattr(ranks.DistributedDataParallel, "register_comm_hook", lambda *_: None)
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
-    model[1].running_mean += 2
-    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    assert converted.state_dict().keys() == model.state_dict().keys()
+    names = model.state_dict().keys()
+    spread = ranks.Spread(model, torch.device("cuda", 1), batch_size)
+    assert type(spread.module[1]).__name__ == kind and spread.state_dict().keys() == names
+    assert asked["device_ids"] == [torch.device("cuda", 1)]

@@ -32,7 +32,7 @@ def check_numbers(values, when):
 
 
 def check_finite(saved):
-    """Diverged if what is to be saved could not be gone on from."""
+    """Diverged if what is to be saved could not be resumed from."""
     when = f"epoch {saved['epoch']}"
     check_numbers(saved["history"][-1] if saved["history"] else {}, when)
     if name := not_finite(saved):
@@ -44,6 +44,9 @@ def need_origin(saved, made_by):
     need_keys(saved, ("settings", "provenance"), "it", others=True)
     need_keys(saved["settings"], (), "settings", others=True)
     theirs = saved["provenance"]
+    need_keys(theirs, (), "provenance", others=True)
+    for key, value in {"ranks": 1, "precision": "fp32"}.items():  # as before there were others
+        theirs.setdefault(key, value)
     need_keys(theirs, made_by, "provenance", others=True)
     for key, value in made_by.items():
         need(type(theirs[key]) is type(value), f"provenance.{key} is {said(theirs[key])}")
@@ -109,7 +112,7 @@ def need_a_step(schedule, saved):
 
 
 def need_middle(middle):
-    """Unfit unless it tells where in an epoch a run was left, as middle.batches() writes it."""
+    """Unfit unless it tells where in an epoch a run was left, as batches() writes it."""
     if middle is None:
         return
     need_keys(middle, ("order", "meter", "seconds", "lr"), "middle")

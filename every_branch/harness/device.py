@@ -6,6 +6,7 @@ from harness import ranks
 from harness.errors import Refusal
 
 import torch
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
 
@@ -16,7 +17,10 @@ def choose(name):
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next((kind for kind in ("cuda", "mps") if available[kind]), "cpu")
+        kinds = ("cuda", "mps") if ranks.WORLD == 1 else ("cuda",)
+        name = next((kind for kind in kinds if available[kind]), "cpu")
+    if name == "mps" and ranks.WORLD > 1:
+        raise Refusal("--device mps is for one process: several communicate on CPUs or CUDA GPUs")
     if not available.get(name, True):
         raise Refusal(f"--device {name}: PyTorch sees none here; --device cpu always works")
     if name != "cuda":
@@ -24,6 +28,7 @@ def choose(name):
     if ranks.LOCAL >= torch.cuda.device_count():
         raise Refusal(f"there are {torch.cuda.device_count()} GPUs here: one for each process")
     torch.cuda.set_device(ranks.LOCAL)
+    torch.backends.cudnn.deterministic = True
     return torch.device("cuda", ranks.LOCAL)
 
 
@@ -38,7 +43,7 @@ def precision(name, device):
 def place(model, device, settings):
     """The model on a device, in the memory layout that convolutions are fastest in.
 
-    It computes as --precision and --micro-batch say, compiled if --compile says so, on all ranks.
+    Its forward() computes as --precision and --micro-batch say, compiled if --compile says so.
     """
     model = model.to(device, memory_format=torch.channels_last)
     in_bf16 = precision(settings.precision, device) == "bf16"
@@ -49,20 +54,23 @@ def place(model, device, settings):
     return ranks.spread(model, device, settings.batch_size)
 
 
-def adapt(model, in_bf16, at_once):
-    """Let a model compute in bf16 on a type of device, and in training so many examples at once.
+def adapt(model, autocast_on, at_once):
+    """Run forward() under bf16 autocast, and train in micro-batches with activation checkpointing.
 
-    Its scores stay in float32, so that a loss is computed in it. The activations of one part of a
-    batch are forgotten before the next, and computed again for its gradient: the whole batch has
-    the gradients that it would have, but for batch statistics, which are each part's, in the
-    memory of a part, and about a third more time.
+    autocast_on: a type of device, or None. Scores are float32, and so is the loss. at_once: the
+    examples of a micro-batch. Its activations are dropped after its forward pass and recomputed for
+    the backward pass, so a batch has the gradients that it has without, except that each
+    micro-batch has batch statistics of its own. It takes about a third more time.
     """
     kind = type(model)
+    for layer in model.modules():  # PyTorch's own batch normalization computes in float32 anyway
+        if autocast_on and "running_mean" in layer._buffers and not isinstance(layer, _NormBase):
+            layer.register_forward_pre_hook(lambda layer, inputs: in_float32(inputs))
 
     def compute(self, *inputs, **ways):
-        if in_bf16 is None:
+        if autocast_on is None:
             return kind.forward(self, *inputs, **ways)
-        with torch.autocast(in_bf16, torch.bfloat16):
+        with torch.autocast(autocast_on, torch.bfloat16):
             return in_float32(kind.forward(self, *inputs, **ways))
 
     def forward(self, *inputs, **ways):

@@ -114,7 +114,7 @@ def program(main):
         message, code = "nobody reads on; the same command goes on where it was saved last", 1
     except Exception as error:
         if out_of_memory(error):
-            advice = "try a smaller --micro-batch, which changes no result, or --batch-size"
+            advice = "try a smaller --micro-batch, or a smaller --batch-size"
             message, code = f"out of memory ({reason(error)}); {advice}", 2
         elif ranks.lost(error):
             message, code = f"another process of the run has ended; {GOING_ON}", 1

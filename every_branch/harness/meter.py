@@ -29,7 +29,7 @@ class Meter:
     """The means of what is logged over one pass through a loader; Diverged if one is not finite.
 
     A batch is (inputs, targets); a model with several inputs has them in a tuple. count, example:
-    of the batch that is out, how many examples it has, and the inputs of the first. everywhere:
+    of the current batch, how many examples it has, and the inputs of the first. everywhere:
     how many it has on all ranks, where there are several.
     """
 
@@ -38,17 +38,17 @@ class Meter:
         self.began = self.checked = time.perf_counter()
         self.before = self.counted = 0  # examples on all ranks: done before, and by now
 
-    def left(self):
-        """What a Meter has to know to go on, of any number of ranks."""
+    def state_dict(self):
+        """What a Meter needs to resume, on any number of ranks."""
         seen, *sums = ranks.total(self.seen, *self.sums.values())
         return {"seen": int(seen), "sums": dict(zip(self.sums, sums)), "example": self.example}
 
-    def go_on(self, left):
-        """Count on from what was left(); the sums are the first rank's, for all."""
-        self.before = self.counted = left["seen"]
-        self.example = left["example"]
+    def load_state_dict(self, saved):
+        """Resume from a state_dict(); the first rank has the sums for all."""
+        self.before = self.counted = saved["seen"]
+        self.example, self.sums = saved["example"], dict.fromkeys(saved["sums"], 0.0)
         if ranks.RANK == 0:
-            self.seen, self.sums = left["seen"], left["sums"]
+            self.seen, self.sums = saved["seen"], saved["sums"]
 
     def batches(self, loader):
         """Yield the batches behind a progress bar; there is none where there is no terminal."""

@@ -51,6 +51,8 @@ def describe(made_by, why=""):
     where, count = made_by["device"], made_by["threads"]
     if where in ("cpu", "mps"):
         where = f"{where} ({count} thread{'s' * (count > 1)}{why})"
+    if made_by.get("precision") == "bf16":
+        where = f"{where} in bf16"
     if (ranks := made_by.get("ranks", 1)) > 1:
         where = f"{ranks} processes, {where}"
     return f"{where}, Python {made_by['python']}, PyTorch {made_by['torch']}"

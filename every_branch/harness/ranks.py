@@ -14,6 +14,7 @@ import os
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -31,7 +32,12 @@ def joined():
         yield
         return
     on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
+    store, rank, world = next(iter(rendezvous("env://")))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # After a restart, PyTorch may find addresses of processes that have died in the store.
+        store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as quiet:
         if RANK:
             quiet.enter_context(contextlib.redirect_stdout(nowhere))
@@ -41,7 +47,10 @@ def joined():
 
 def lost(error):
     """Whether an exception says that another rank has gone."""
-    return WORLD > 1 and isinstance(error, RuntimeError) and "onnection closed" in str(error)
+    words = "onnection closed", "onnection reset", "roken pipe"
+    return WORLD > 1 and (
+        isinstance(error, dist.DistBackendError) or any(word in str(error) for word in words)
+    )
 
 
 def total(*numbers):
@@ -62,6 +71,16 @@ def gather(parts):
     return [part for rank in every for part in rank]
 
 
+@contextlib.contextmanager
+def first_goes_ahead():
+    """On each machine the first rank does what is inside, and the others after it."""
+    if LOCAL:
+        dist.barrier()
+    yield
+    if WORLD > 1 and not LOCAL:
+        dist.barrier()
+
+
 def averaged(model, bucket):
     """The gradient of the mean loss over the whole batch: each rank's, by its share of it."""
     gradients = bucket.buffer().mul_(model.share)
@@ -69,11 +88,11 @@ def averaged(model, bucket):
 
 
 class Spread(DistributedDataParallel):
-    """A model on every rank, that trains on all of them; for the rest it is the model itself.
+    """DistributedDataParallel that is otherwise like the model that it wraps.
 
-    share: of the examples of the batch that is out, those of this rank. Each rank has its own
-    batch statistics, as the published networks on several GPUs had; only where a rank has FEW
-    examples, and on GPUs alone, are they those of all ranks (SyncBatchNorm).
+    share: the fraction of the current batch that this rank has. Each rank has its own batch
+    statistics, as the published networks on several GPUs had. On GPUs, where a rank has fewer than
+    FEW examples, PyTorch's layers take those of all ranks (SyncBatchNorm).
     """
 
     def __init__(self, model, device, batch_size):
@@ -110,9 +129,13 @@ def alone(model):
     return model.module if isinstance(model, Spread) else model
 
 
-def share_statistics(model):
-    """Make the running statistics of batch normalization the mean over all ranks."""
-    for name, buffer in model.named_buffers() if WORLD > 1 else ():
+def share_statistics(state):
+    """Average the running statistics of batch normalization over the ranks, in all models.
+
+    state: {name: what a checkpoint holds}.
+    """
+    models = [part for part in state.values() if isinstance(part, nn.Module)] if WORLD > 1 else []
+    for name, buffer in (pair for model in models for pair in model.named_buffers()):
         if "running" in name:
             dist.all_reduce(buffer)
             buffer /= WORLD

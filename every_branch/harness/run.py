@@ -11,8 +11,8 @@ import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop
+from harness.batches import batches, need_even
 from harness.meter import clock, words
-from harness.middle import batches, need_even
 from harness.table import count
 from harness.threads import hint
 
@@ -33,7 +33,7 @@ class Run:
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)
         self.epoch, self.history, self.best, self.announced = 0, [], None, False
-        self.example = self.finished = self.half_way = self.left = None
+        self.example = self.finished = self.half_way = self.resumed = None
         need_even(settings.batch_size)
         random.seed(settings.seed)
         torch.manual_seed(settings.seed)
@@ -68,7 +68,7 @@ class Run:
                 contents.need_half_way(saved, *expected)
                 checkpoint.restore(saved, state, self.device)
             self.epoch, self.history = saved["epoch"], saved["history"]
-            self.best, self.example, self.left = saved["best"], saved["example"], saved["middle"]
+            self.best, self.example, self.resumed = saved["best"], saved["example"], saved["middle"]
         elif not self.settings.dry_run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()
@@ -77,8 +77,8 @@ class Run:
         with stop.listening():
             while self.epoch < total:
                 self.epoch += 1
-                left = self.left or {"lr": state["optimizer"].param_groups[0]["lr"], "seconds": 0}
-                self.lr, self.started = left["lr"], time.perf_counter() - left["seconds"]
+                old = self.resumed or {"lr": state["optimizer"].param_groups[0]["lr"], "seconds": 0}
+                self.lr, self.started = old["lr"], time.perf_counter() - old["seconds"]
                 yield self.epoch  # what follows runs when the next epoch is asked for
                 if self.settings.dry_run:
                     return

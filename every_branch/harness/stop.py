@@ -4,6 +4,8 @@ import contextlib
 import signal
 import threading
 
+# As far as the system has them: Windows lacks the second.
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 asked = []  # the signals that have come
 
 
@@ -11,11 +13,16 @@ asked = []  # the signals that have come
 def listening():
     """Meanwhile, such a signal is noted, and acted upon between two steps of training."""
     asked.clear()
-    names = ("SIGTERM", "SIGUSR1") if threading.current_thread() is threading.main_thread() else ()
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]  # not on Windows
+    numbers = SIGNALS if threading.current_thread() is threading.main_thread() else ()
     before = {n: signal.signal(n, lambda number, frame: asked.append(number)) for n in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def deaf(_):
+    """Let a DataLoader's worker leave such signals to the process that it works for."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

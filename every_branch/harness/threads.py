@@ -1,8 +1,8 @@
-"""How many threads a run computes with on a CPU: as many as pay off, by the clock, here and now.
+"""Choosing the number of CPU threads by timing a few training steps, here and now.
 
 Small operations on several threads wait for the slowest, so beside any other busy program a second
 thread may cost more than it brings. Another number of threads adds up numbers in another order: it
-is the same training, but not the same bits; a run that is gone on with keeps its number.
+is the same training, but not the same bits; a resumed run keeps its number of threads.
 """
 
 import copy
@@ -16,7 +16,7 @@ import torch
 
 WORTH = 1.2  # times as fast is what twice as many threads have to be
 SLOW = 0.6  # of the highest speed, below which an epoch is slow
-ENOUGH = 1.5  # seconds of measuring, after a first step with each number; it takes two rounds
+ENOUGH = 1.5  # seconds to measure, after a warm-up step with each number; two rounds at least
 LONG = 2.0  # seconds of a step, from which on its operations are large: all threads pay off
 
 chosen = []  # why: once a process, so that several runs in it are comparable
@@ -25,7 +25,7 @@ chosen = []  # why: once a process, so that several runs in it are comparable
 def choose(settings, before, model, inputs, device):
     """Set the number of threads, and say why it is that.
 
-    It is that of --threads, or, before, that of the run that is gone on with, or what PyTorch was
+    It is that of --threads, or, before, that of the run that is resumed, or what PyTorch was
     told; or else steps of the model on inputs are measured.
     """
     if settings.threads:
@@ -48,8 +48,8 @@ def hint(history, made_by):
     slow = [speed < SLOW * max(speeds) for speed in speeds[-2:]]
     if made_by["device"] == "cpu" and made_by["threads"] > 1 and slow == [False, True]:
         print(
-            "Slower than before: another program makes the threads wait. To go on with one thread, "
-            "stop this (Ctrl-C), and add --threads 1 to the same command"
+            "This epoch was much slower, probably because another program uses the processor. To "
+            "continue with one thread, press Ctrl-C and run the same command with --threads 1"
         )
 
 

@@ -28,7 +28,15 @@ Count = Annotated[
 Natural = Annotated[
     int, Rule("a whole number from 0 to 1,000,000,000", lambda value: 0 <= value <= MANY)
 ]
-CORES = os.cpu_count() or 1
+
+
+def cores():
+    """The processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+CORES = cores()
 Threads = Annotated[
     int, Rule(f"from 1 to {CORES}, the cores here", lambda value: 1 <= value <= CORES)
 ]

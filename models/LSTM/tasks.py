@@ -115,7 +115,9 @@ def loaders(recipe, device):
             count = batch_size
         dataset = Drawn(TASKS[recipe.data], recipe.length, count, device, seed)
         sampler = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
-        return DataLoader(dataset, sampler=Order(sampler, of_batch=seed is None), batch_size=None)
+        return DataLoader(
+            dataset, sampler=Order(sampler, "part" if seed is None else "turn"), batch_size=None
+        )
 
     if recipe.length < 30:
         raise Refusal(f"--length {recipe.length}: these tasks take 30 at least")

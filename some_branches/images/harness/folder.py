@@ -10,6 +10,7 @@ from pathlib import Path
 from harness import ranks
 from harness.errors import Refusal, reason
 from harness.order import Order
+from harness.stop import deaf
 
 import numpy as np
 import torch
@@ -143,12 +144,6 @@ def decode(path, size, whole=False):
     return pixels if whole else pixels[:, top : top + size, left : left + size]
 
 
-def default_workers():
-    """The processor cores that this process may use, at most 16."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on Windows and macOS
-    return min(len(affinity(0)) if affinity else os.cpu_count() or 1, 16)
-
-
 class FolderLoader(DataLoader):
     """Batches of (transform(images), labels) on `device`, decoded by `workers` processes.
 
@@ -156,21 +151,25 @@ class FolderLoader(DataLoader):
     down to `smallest`. Refusal if more than BROKEN are broken, no batch is left, or a worker dies.
     """
 
-    def __init__(self, images, batch_size, transform, shuffle, device, workers, smallest=1):
+    def __init__(
+        self, images, batch_size, transform, shuffle, device, workers, smallest=1, share="turn"
+    ):
         self.transform, self.device, self.smallest = transform, device, smallest
-        batch_size //= ranks.WORLD if shuffle else 1  # of a batch, each rank reads its part
+        batch_size //= ranks.WORLD if share == "part" else 1  # images are dealt out one by one
+        sampler = RandomSampler if shuffle else SequentialSampler
         super().__init__(
             images,
             batch_size,
-            sampler=Order(RandomSampler(images) if shuffle else SequentialSampler(images)),
+            sampler=Order(sampler(images), "all" if share == "all" else "turn"),
             num_workers=workers,
+            worker_init_fn=deaf,
             persistent_workers=workers > 0,
             collate_fn=list,  # of arrays, which pass through a pipe: tensors need shared memory
             generator=torch.Generator(),  # so that starting workers draws nothing from the global
         )
 
     def __len__(self):  # if no file is broken
-        full, rest = divmod(len(self.sampler), self.batch_size)
+        full, rest = divmod(len(self.dataset) // ranks.WORLD, self.batch_size)
         return full + (rest >= self.smallest)
 
     def __iter__(self):
@@ -180,7 +179,7 @@ class FolderLoader(DataLoader):
             images = torch.from_numpy(np.stack(images)).to(self.device)
             yield self.transform(images), torch.tensor(labels, device=self.device)
             empty = False
-        if empty:
+        if empty and not self.sampler.first:
             raise Refusal(f"{len(self.dataset)} files: no batch of {self.smallest} can be read")
 
     def samples(self):

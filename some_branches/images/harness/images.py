@@ -12,10 +12,10 @@ from typing import Annotated, ClassVar
 
 from harness import ROOT, settings
 from harness.errors import Refusal
-from harness.folder import FolderLoader, Images, default_workers, find
+from harness.folder import FolderLoader, Images, find
 from harness.order import Order
 from harness.sets import NAMES, by_name
-from harness.values import Natural, Rule, is_folder, relative
+from harness.values import CORES, Natural, Rule, is_folder, relative
 
 import torch
 from torch.utils.data import (
@@ -45,7 +45,7 @@ class Settings(settings.Settings):
     """The settings of a run that classifies images: the validation accuracy chooses."""
 
     data: DataSet | None  # fashion-mnist, mnist, cifar10, or a folder of images
-    workers: Natural = default_workers()  # processes that decode a folder's images; 0: this one
+    workers: Natural = min(CORES, 16)  # processes that decode a folder's images; 0: this one
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "workers")
     chooses: ClassVar[str | None] = "accuracy"
@@ -92,7 +92,7 @@ class Data:
         if isinstance(split, Images):
             split = first(split, COLORED)
         count, total, products = 0, 0.0, 0.0
-        for images, _ in self.loader(split, 100, torch.Tensor.double):
+        for images, _ in self.loader(split, 100, torch.Tensor.double, share="all"):
             pixels = images.transpose(0, 1).flatten(1)
             count += pixels.shape[1]
             total += pixels.sum(1)
@@ -124,17 +124,22 @@ class Data:
         )
         return train, validation, test or validation
 
-    def loader(self, split, batch_size, transform, shuffle=False, device="cpu", smallest=1):
-        """Batches of (transform(images), labels) of a split."""
+    def loader(
+        self, split, batch_size, transform, shuffle=False, device="cpu", smallest=1, share=None
+    ):
+        """Batches of (transform(images), labels) of a split; share: as in Order."""
+        share = share or ("part" if shuffle else "turn")
         if isinstance(split, Images):
             at_once = 1 if split.whole else batch_size
             workers = self.settings.workers
-            return FolderLoader(split, at_once, transform, shuffle, device, workers, smallest)
+            return FolderLoader(
+                split, at_once, transform, shuffle, device, workers, smallest, share
+            )
         dataset = InMemory(*(part.to(device) for part in split))
         order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         return DataLoader(
             dataset,
-            sampler=Order(BatchSampler(order, batch_size, drop_last=False), of_batch=shuffle),
+            sampler=Order(BatchSampler(order, batch_size, drop_last=False), share, smallest),
             batch_size=None,  # a whole batch is asked for at a time, by one indexing operation
             collate_fn=lambda batch: (transform(batch[0]), batch[1]),
         )

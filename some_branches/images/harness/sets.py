@@ -2,7 +2,7 @@
 
 import gzip
 
-from harness import ROOT
+from harness import ROOT, ranks
 from harness.errors import Refusal, reason
 from harness.files import checked
 
@@ -61,7 +61,8 @@ def from_torchvision(name):
     advice = f"Without a network, put {files} {home / place}"
     kind = getattr(datasets, name.upper())
     try:
-        parts = [kind(home, train, download=True) for train in (True, False)]
+        with ranks.first_goes_ahead():
+            parts = [kind(home, train, download=True) for train in (True, False)]
     except Exception as error:  # no network, a full disk, a broken file: it raises them all
         raise Refusal(f"--data {name} could not be had ({reason(error)}). {advice}") from None
     if name == "mnist":  # once unpacked, torchvision does not look at their sums again

@@ -111,7 +111,7 @@ class Data:
 
         dataset = TensorDataset(rows(self.train), rows(self.train[1:]))
         sampler = BatchSampler(SequentialSampler(dataset), batch, drop_last=True)
-        order = Order(sampler, of_batch=True, in_one_go=True)
+        order = Order(sampler, "part", in_one_go=True)
         return DataLoader(dataset, sampler=order, batch_size=None)
 
     def evaluate(self, model, text):

@@ -118,7 +118,8 @@ class Data:
         order = ByLength(pairs, size)
         if part != "train":
             order = torch.utils.data.BatchSampler(range(len(pairs)), size, drop_last=False)
-        order, to_device = Order(order, of_batch=part == "train"), partial(collate, device=device)
+        order = Order(order, "part" if part == "train" else "turn")
+        to_device = partial(collate, device=device)
         return DataLoader(pairs, sampler=order, batch_size=None, collate_fn=to_device)
 
     @torch.inference_mode()

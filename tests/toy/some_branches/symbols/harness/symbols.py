@@ -43,8 +43,8 @@ def load(settings, device, length=12):
     def loader(split, order):
         split = TensorDataset(split[:, :-1].to(device), split[:, 1:].to(device))
         sampler = BatchSampler(order(split), settings.batch_size, drop_last=False)
-        of_batch = order is RandomSampler
-        return DataLoader(split, sampler=Order(sampler, of_batch), batch_size=None)
+        share = "part" if order is RandomSampler else "turn"
+        return DataLoader(split, sampler=Order(sampler, share), batch_size=None)
 
     orders = RandomSampler, SequentialSampler, SequentialSampler
     return [loader(split, order) for split, order in zip((train, validation, test), orders)]

@@ -1,9 +1,9 @@
-"""The batches of an epoch, and what there is to do between two of them: meet, save, stop."""
+"""The batches of an epoch, and what there is to do between two: synchronize ranks, save, stop."""
 
 import time
 from signal import SIGTERM
 
-from harness import provenance, ranks, stop, threads
+from harness import device, provenance, ranks, stop, threads
 from harness.errors import Refusal, Stopped
 from harness.meter import Meter
 
@@ -22,10 +22,10 @@ def batches(run, loader):
             "trained in one go, and saved after it"
         )
     run.meter = meter = Meter(f"epoch {run.epoch}/{settings.epochs}")
-    left, run.left = run.left, None
-    order.begin((settings.seed, run.epoch), **left["order"] if left else {})
-    if left:
-        meter.go_on(left["meter"])
+    resumed, run.resumed = run.resumed, None
+    order.begin((settings.seed, run.epoch), **resumed["order"] if resumed else {})
+    if resumed:
+        meter.load_state_dict(resumed["meter"])
     saved, parts = time.perf_counter(), meter.batches(loader)
     while True:
         batch = next(parts, None)
@@ -36,14 +36,16 @@ def batches(run, loader):
         everywhere, going_on, due, asked = ranks.total(
             here, batch is not None, due, bool(stop.asked)
         )
-        if going_on < ranks.WORLD:  # fewer examples than ranks are left: not one for each
+        if going_on < ranks.WORLD:  # where files are broken, a rank may have fewer batches
             break
         if ranks.WORLD > 1:
             meter.everywhere, model.share = int(everywhere), here / everywhere
         yield batch
         if (due or asked) and not order.in_one_go:
+            ranks.share_statistics(run.state)
             place = getattr(loader, "used", order.place)
-            run.save({"order": order.left(place), "meter": meter.left()})
+            meter.means()  # or it has diverged
+            run.save({"order": order.state_dict(place), "meter": meter.state_dict()})
             saved = time.perf_counter()
         if asked:
             parts.close()
@@ -51,7 +53,7 @@ def batches(run, loader):
     parts.close()
     if ranks.WORLD > 1:
         torch.set_rng_state(order.common)
-        ranks.share_statistics(model)
+        ranks.share_statistics(run.state)
 
 
 def announce(run, inputs):
@@ -61,6 +63,7 @@ def announce(run, inputs):
     model, settings = run.state["model"], run.settings
     why = threads.choose(settings, before, ranks.alone(model), inputs, run.device)
     run.made_by["threads"] = torch.get_num_threads()
+    run.made_by["precision"] = device.precision(settings.precision, run.device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{run.title}: {parameters:,} parameters, on {provenance.describe(run.made_by, why)}")
     done = f", {run.epoch - 1} of them done before" if run.epoch > 1 else ""
