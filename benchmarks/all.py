@@ -31,10 +31,9 @@ sys.path.insert(0, str(ROOT))
 import branches
 
 from step import BATCH as FULL_SIZE
-from watch import watched
+from watch import product, watched
 
 ROUNDS, SECONDS, WORKERS = 3, 3.0, (0, 1, 2)
-SIDE = 2048  # of the matrices of a large product
 GOALS = {"LeNet": 0.806, "AlexNet": 0.880, "VGG": 0.919, "GoogLeNet": 0.888, "ResNet": 0.912}
 
 
@@ -67,18 +66,6 @@ class Fed:
 
     def __iter__(self):
         return iter(self.loader)
-
-
-def product():
-    """Floating-point operations a second of a large matrix product."""
-    import torch
-
-    a, b, times = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE), []
-    for _ in range(4):
-        began = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - began)
-    return 2 * SIDE**3 / min(times)
 
 
 def measure(in_memory):

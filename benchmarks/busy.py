@@ -29,7 +29,7 @@ import branches
 
 from watch import watched
 
-ROUNDS, SECONDS, WAYS = 3, 2.0, ("1 thread", "PyTorch's", "chosen")
+ROUNDS, SECONDS, WAYS = 2, 2.0, ("1 thread", "PyTorch's", "chosen")
 COUNTING = "while True:\n    for i in range(10**6): pass"
 
 

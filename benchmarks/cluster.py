@@ -49,7 +49,8 @@ def main():
     )
     teraflops = parser.parse_args().teraflops
     print(f"at {teraflops:g} teraflops a GPU; activations in float32, half of that in bf16")
-    print("recipe, epochs, batch: operations, GPU hours; GB for a batch: activations + weights")
+    print("recipe, epochs, batch: operations, GPU hours; GB for a batch: activations + weights;")
+    print("images a second that four GPUs take")
     models = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         branches.preview(Path(folder))
@@ -76,7 +77,8 @@ def main():
                 )  # with gradient, momentum, and what is sent
                 print(
                     f"{entry['name']:<10} {recipe.epochs:>4} {recipe.batch_size:>4}: "
-                    f"{operations:.1e} {hours:5.1f}; {activations:5.1f} + {weights:.1f}"
+                    f"{operations:.1e} {hours:5.1f}; {activations:5.1f} + {weights:.1f}; "
+                    f"{4 * IMAGES * recipe.epochs / hours / 3600:,.0f}"
                 )
             sys.path.remove(str(branch))
 

@@ -6,7 +6,8 @@
     python benchmarks/step.py ResNet
 
 Both get the same images, memory layout, threads, batch size and optimizer, and take turns in one
-process. A figure is the median time of a step (forward, loss, backward, update) over the rounds.
+process. A figure is the median time of a step (forward, loss, backward, update) over the rounds;
+beside it stand the operations a second (three passes), as a share of a large matrix product's.
 
 torchvision's AlexNet is not the paper's: one tower with fewer maps, and no normalization. What
 that costs, the other rows say: ours without it, and ours with PyTorch's own function for it. Its
@@ -29,9 +30,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import torchvision
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import branches
+
+from watch import product
 
 ROUNDS, STEPS = 8, 2
 BATCH = {"AlexNet": 32, "VGG": 8, "GoogLeNet": 16, "ResNet": 16}
@@ -44,6 +48,13 @@ def step(model, optimizer, images, labels):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+
+
+def operations(model, image):
+    """Floating-point operations of one image's way through a network."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(image)
+    return counter.get_total_flops()
 
 
 def networks(name):
@@ -93,7 +104,7 @@ def main():
     torch.manual_seed(0)
     images = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
     labels = torch.randint(1000, (batch,))
-    times = defaultdict(list)
+    times, products = defaultdict(list), []
     for number in range(ROUNDS + 1):  # the first is a warm-up
         print(f"round {number} of {ROUNDS}", flush=True)
         for name, model in compared.items():
@@ -105,6 +116,7 @@ def main():
                 step(model, optimizer, images, labels)
                 times[name].append(time.perf_counter() - began)
             model.zero_grad()
+        products.append(product())
         if number == 0:
             times.clear()
 
@@ -114,12 +126,13 @@ def main():
         f"{torch.get_num_threads()} threads, batch {batch}; seconds a step, median of "
         f"{ROUNDS * STEPS} (lowest to highest)\n"
     )
-    base = statistics.median(times["torchvision"])
+    base, peak = statistics.median(times["torchvision"]), statistics.median(products)
     for name, values in times.items():
         median, lowest, highest = statistics.median(values), min(values), max(values)
+        share = 3 * batch * operations(compared[name], images[:1]) / median / peak
         print(
             f"{name:<20} {median:.3f}  ({lowest:.3f} to {highest:.3f})  "
-            f"{median / base:.2f} times torchvision's"
+            f"{median / base:.2f} times torchvision's, {share:.0%} of a product's speed"
         )
 
 

@@ -1,10 +1,12 @@
-"""What the benchmarks share: a training that is watched for some seconds, and then left."""
+"""What the benchmarks share: a training that is watched for some seconds, and a large product."""
 
 import contextlib
 import importlib
 import io
 import statistics
 import time
+
+SIDE = 2048  # of the matrices of a large product
 
 
 class EnoughError(Exception):
@@ -68,3 +70,15 @@ def watched(train, words, seconds, feed=None, sync=False):
         train.fit(recipe)
     found["threads"] = torch.get_num_threads()
     return found
+
+
+def product():
+    """Floating-point operations a second of a large matrix product."""
+    import torch
+
+    a, b, times = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE), []
+    for _ in range(4):
+        began = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - began)
+    return 2 * SIDE**3 / min(times)

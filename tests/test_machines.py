@@ -149,6 +149,20 @@ def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
     one_line(tiny("train.py", *WORDS), "out of memory", "--micro-batch", "--batch-size")
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_is_counted_as_before(every_branch, small):
+    branch = every_branch["VGG"]
+    small(branch)
+    found = []
+    for more in ([], ["--compile"]):
+        words = ["--limit", 100, "--epochs", 1, "--width", 0.0625, "--dropout", 0, "--fresh", *more]
+        assert branch("train.py", *words).code == 0
+        (saved,) = branch.runs().values()
+        found.append((saved["result"]["macs"], saved["history"][0]["train_loss"]))
+    clean(branch)
+    assert found[0][0] == found[1][0] and found[0][1] == pytest.approx(found[1][1], rel=1e-3)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM for one process")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_asked_to_stop_it_saves_at_the_very_batch(tiny, name):

@@ -29,9 +29,9 @@ def random_crop(images, size):
     device, pixel = images.device, torch.arange(size, device=images.device)
     rows = torch.randint(height - size + 1, (count, 1), device=device) + pixel
     columns = torch.randint(width - size + 1, (count, 1), device=device) + pixel
-    image = torch.arange(count, device=device)[:, None, None, None]
-    channel = torch.arange(channels, device=device)[:, None, None]
-    return images[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    places = (rows[:, :, None] * width + columns[:, None]).view(count, 1, -1)
+    crops = images.flatten(2).gather(2, places.expand(-1, channels, -1))
+    return crops.view(count, channels, size, size)
 
 
 def principal_components(covariance):
