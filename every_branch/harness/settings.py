@@ -37,11 +37,13 @@ class Settings:
     limit: Count | None = None  # train on the first N examples only
     seed: Seed = 0  # of every random draw
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
-    threads: Threads | None = None  # on a CPU; not set: as many as pay off, by the clock
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 by itself on GPUs that have it
+    threads: Threads | None = (
+        None  # of the processor; not set: as many as pay off
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs that support it
     compile: bool = False  # let PyTorch compile the network, which takes minutes first
-    micro_batch: Count | None = None  # examples in memory at once; not set: the whole batch
-    checkpoint_every: Positive | None = None  # minutes; not set: the run is saved after each epoch
+    micro_batch: Count | None = None  # examples of a batch in memory at once; not set: all
+    checkpoint_every: Positive | None = None  # minutes; not set: after each epoch only
     fresh: bool = False  # start over, and drop what the same run left behind
     dry_run: bool = False  # one batch of everything; no run is written
 
