@@ -37,9 +37,7 @@ class Settings:
     limit: Count | None = None  # train on the first N examples only
     seed: Seed = 0  # of every random draw
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
-    threads: Threads | None = (
-        None  # of the processor; not set: as many as pay off
-    )
+    threads: Threads | None = None  # of the processor; not set: as many as pay off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs that support it
     compile: bool = False  # let PyTorch compile the network, which takes minutes first
     micro_batch: Count | None = None  # examples of a batch in memory at once; not set: all
