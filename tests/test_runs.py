@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 from conftest import ROOT, run_python
 from toys import WORDS, Death, load, one_line, same
@@ -60,6 +61,19 @@ def test_an_untested_run_says_so(tiny):
         ("2", "1.0", "7"),
         ("3", "0.0", "7"),
     ]
+
+
+def test_the_speed_is_of_training_and_not_of_validation(tiny, monkeypatch):
+    evaluate = tiny.symbols.evaluate
+
+    def slowly(*arguments):
+        time.sleep(0.3)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(tiny.symbols, "evaluate", slowly)
+    (row,) = tiny.train.fit(tiny.parse("--epochs", 1, "--batch-size", 100)).history
+    assert row["examples_per_second"] > 1000 / row["seconds"] and row["seconds"] > 0.3
+    assert 1000 / row["examples_per_second"] < row["seconds"] - 0.29
 
 
 def test_several_runs_in_one_process_do_not_touch_each_other(tiny):

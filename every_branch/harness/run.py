@@ -87,6 +87,7 @@ class Run:
     def batches(self, loader):
         """Yield the batches of one epoch behind a progress bar; its loader has an Order."""
         yield from batches(self, loader)
+        self.speed = self.meter.speed  # of training alone
         self.example, self.trained = self.meter.example, self.meter.means(everywhere=True)
 
     def log(self, **values):
@@ -101,7 +102,7 @@ class Run:
         row = {"epoch": self.epoch}
         row |= {f"train_{name}": value for name, value in self.trained.items()}
         row |= {f"validation_{name}": value for name, value in metrics.items()} | measured
-        row |= {"lr": self.lr, "examples_per_second": self.meter.speed}
+        row |= {"lr": self.lr, "examples_per_second": self.speed}
         row["seconds"] = time.perf_counter() - self.started
         self.history.append(row)
         better = self.best is None or self.settings.prefers(metrics, self.best["metrics"])
@@ -178,10 +179,7 @@ class Run:
         return self.result
 
     def save(self, middle=None):
-        """Write all that the run needs to go on; history.csv beside it.
-
-        middle: of an epoch that is not over, where it is.
-        """
+        """Write all that the run needs to go on; middle: of an epoch, where in it the run is."""
         if middle:
             middle |= {"lr": self.lr, "seconds": time.perf_counter() - self.started}
         whole = {
