@@ -186,6 +186,11 @@ def test_asked_to_stop_it_saves_at_the_very_batch(tiny, name):
     assert whole.half_way and saved["epoch"] >= 2
 
 
+def test_a_dry_run_saves_nothing_however_often_a_run_is_saved(tiny):
+    done = tiny("train.py", "--checkpoint-every", 1e-9, "--dry-run")
+    assert done.code == 0 and not list((tiny.home / "checkpoints").glob("*/*"))
+
+
 @pytest.mark.parametrize("flag", [["--checkpoint-every", 1e-9], []])
 def test_it_goes_on_at_the_very_batch(tiny, monkeypatch, flag):
     """Saved by time, or when a signal came between two steps; the file tells where it was."""

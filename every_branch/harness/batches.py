@@ -41,7 +41,7 @@ def batches(run, loader):
         if ranks.WORLD > 1:
             meter.everywhere, model.share = int(everywhere), here / everywhere
         yield batch
-        if (due or asked) and not order.in_one_go:
+        if (due or asked) and not (order.in_one_go or settings.dry_run):
             ranks.share_statistics(run.state)
             place = getattr(loader, "used", order.place)
             meter.means()  # or it has diverged
