@@ -80,8 +80,6 @@ def recall(path, settings, made_by, half_way=False):
     with fitting(path):
         saved = load(path)
         contents.need_origin(saved, made_by)
-        if half_way:
-            saved.setdefault("middle", None)  # as before there was any
     theirs = saved["settings"]
     for key in theirs.keys() & settings.keys():
         if differ(theirs[key], settings[key]):

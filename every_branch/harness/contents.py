@@ -45,8 +45,7 @@ def need_origin(saved, made_by):
     need_keys(saved["settings"], (), "settings", others=True)
     theirs = saved["provenance"]
     need_keys(theirs, (), "provenance", others=True)
-    for key, value in {"ranks": 1, "precision": "fp32"}.items():  # as before there were others
-        theirs.setdefault(key, value)
+    theirs.setdefault("ranks", 1)  # as before there were several
     need_keys(theirs, made_by, "provenance", others=True)
     for key, value in made_by.items():
         need(type(theirs[key]) is type(value), f"provenance.{key} is {said(theirs[key])}")
@@ -136,6 +135,7 @@ def need_middle(middle):
 def need_half_way(saved, state, epochs, chooses):
     """Unfit unless a state.pt is of the run whose model, optimizer and so on these are."""
     keys = ("settings", "provenance", "epoch", "history", "best", "example", "random", *state)
+    saved.setdefault("middle", None)  # as before an epoch could be left in the middle
     need_keys(saved, (*keys, "middle"), "it")
     epoch, best, middle = saved["epoch"], saved["best"], saved["middle"]
     need(is_whole(epoch, 0, epochs - bool(middle)), f"epoch is not one of {epochs}")
