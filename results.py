@@ -20,6 +20,7 @@ import csv
 import hashlib
 import io
 import re
+import runpy
 import shutil
 import statistics
 import subprocess
@@ -36,6 +37,8 @@ COLUMNS = (
     "branch run seed split metrics epoch epochs seconds parameters macs "
     "processor threads python torch code"
 ).split()
+SOURCE = Path(__file__).resolve().parent / "every_branch" / "harness" / "source.py"
+digest = runpy.run_path(str(SOURCE))["digest"]
 LAPTOP = "laptop"  # the default recipe, and so the name of its runs
 
 
@@ -103,16 +106,10 @@ def code(sums):
     return hashlib.sha256((sums["model.py"] + sums["train.py"]).encode()).hexdigest()[:12]
 
 
-def hashed(name, file):
-    """SHA-256 of a model's file as it is now, by the rule of harness/provenance.py."""
-    path = branches.ROOT / "models" / name / file
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    lines.sort(key=lambda line: line if line.startswith(("from ", "import ")) else "~")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
 def todays_code(name):
-    return code({file: hashed(name, file) for file in branches.COMPARED})
+    """What a row of a model bears if it is made by its files as they are now."""
+    home = branches.ROOT / "models" / name
+    return code({file: digest(home / file) for file in branches.COMPARED})
 
 
 def finished(folder, busy=False):

@@ -26,6 +26,7 @@ from repos import branched, original, original_branched, published, repo  # noqa
 MODELS = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
 NAMES = [model["name"] for model in MODELS]
 TOY = "Toy"
+PARENTS = {model["name"]: model["builds_on"] for model in MODELS}
 PARTS = {model["name"]: model["parts"] for model in MODELS}
 
 # Small networks on all cores wait for whatever else the machine does, in what is started as well.

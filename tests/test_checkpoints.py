@@ -250,7 +250,7 @@ def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished
     originals = [path.read_bytes() if path.exists() else b"" for path in paths]
 
     def change(path):
-        path.write_bytes((path.read_bytes() if path.exists() else b"") + b"\n# changed\n")
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + b"\nchanged = 1\n")
 
     try:
         stop_in_the_second_epoch(tiny)

@@ -106,40 +106,62 @@ def lenet(every_branch, small):
     clean(branch)
 
 
-def test_a_finished_run_has_its_pictures_and_one_that_fails_is_a_warning(lenet, monkeypatch):
-    """Whatever stops it: weights and result are there before anything is drawn."""
-    words = ("--limit", 100, "--epochs", 1)
+def test_a_finished_run_has_its_picture_and_one_that_fails_is_a_warning(lenet, monkeypatch):
+    """Whatever stops it: weights, result and predictions are there before anything is drawn."""
+    words, written = ("--limit", 100, "--epochs", 1), {"weights.pt", "history.csv"}
+    predictions, curves = {"predictions.csv"}, {"curves.png"}
 
     def fail(*_):
         raise ValueError("Expected a symbol\nmore")
 
+    def run(*more):
+        done = lenet("train.py", *words, *more)
+        (folder,) = (lenet.home / "checkpoints" / "LeNet").glob("*")
+        assert done.code == 0
+        return folder, done.err.strip(), {path.name for path in folder.glob("[!.]*")} - written
+
     with monkeypatch.context() as patch:
-        patch.setattr(lenet.pictures, "predictions", fail)
-        done = lenet("train.py", *words)
-    (folder,) = (lenet.home / "checkpoints" / "LeNet").glob("*")
-    assert done.code == 0 and done.err.splitlines() == [
-        f"Warning: {folder / 'predictions.png'} could not be drawn: Expected a symbol"
-    ]
-    drawn = {"curves.png", "confusion.png", "filters.png"}
-    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv", *drawn}
-    for picture in folder.glob("*.png"):
-        assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
+        patch.setattr(lenet.plots, "learning_curves", fail)
+        folder, warning, there = run()
+        assert warning == f"Warning: {folder / 'curves.png'} could not be drawn: Expected a symbol"
+        assert there == predictions
     with monkeypatch.context() as patch:
-        patch.setattr(lenet.pictures, "draw", fail)
-        done = lenet("train.py", *words, "--fresh")
-    assert done.code == 0 and "Warning: no pictures" in done.err
-    assert {path.name for path in folder.glob("[!.]*")} == {"weights.pt", "history.csv"}
+        patch.setattr(lenet.plots, "draw", fail)
+        assert run("--fresh")[1:] == ("Warning: no pictures: Expected a symbol", predictions)
+    with monkeypatch.context() as patch:
+        patch.setattr(lenet.classification, "write_csv", fail)
+        warning = "Warning: no predictions.csv: Expected a symbol"
+        assert run("--fresh")[1:] == (warning, curves)
+    assert run()[1:] == ("", predictions | curves)
+    picture = (folder / "curves.png").read_bytes()
+    assert picture.startswith(b"\x89PNG") and len(picture) < 300_000
+
+
+@pytest.mark.parametrize("finished_before", [False, True])
+def test_a_finished_run_tells_what_each_test_image_was_taken_for(
+    lenet, fashion_mnist, finished_before
+):
+    """In the order of the test images, whether it is written at once or added later."""
+    run = lenet.train.fit(lenet.parse("--limit", 100, "--epochs", 1))
+    if finished_before:
+        (run.folder / "predictions.csv").unlink()
+        lenet.lock.held.clear()
+        assert lenet("train.py", "--limit", 100, "--epochs", 1).code == 0
+    with open(run.folder / "predictions.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    classes, _, (images, labels) = fashion_mnist
+    assert [row["image"] for row in rows] == [str(image) for image in range(100)]
+    assert [row["true"] for row in rows] == [classes[label] for label in labels[:100]]
+    guesses = run.model.eval()(lenet.train.prepare(images[:100])).argmax(1)
+    assert [row["predicted"] for row in rows] == [classes[guess] for guess in guesses]
 
 
 def test_names_are_drawn_literally(lenet, tmp_path):
     """A dollar sign is not the beginning of mathematics."""
-    names = ("price_$_in_$", r"a$\frac{1}$", "50%_^")
-    images, labels = [torch.rand(1, 8, 8) for _ in range(3)], torch.arange(3)
-    lenet.pictures.predictions(tmp_path / "a", images, labels, labels.flip(0), names, "test")
-    lenet.pictures.confusion_matrix(tmp_path / "b", torch.eye(3), names, "test")
     rows = [{"epoch": 1, "train_loss": 1.0, "validation_loss": 2.0}]
-    lenet.plots.learning_curves(tmp_path / "c", rows, names[0])
-    assert all((tmp_path / name).stat().st_size > 1000 for name in "abc")
+    for number, name in enumerate(("price_$_in_$", r"a$\frac{1}$", "50%_^")):
+        lenet.plots.learning_curves(tmp_path / str(number), rows, name)
+        assert (tmp_path / str(number)).stat().st_size > 1000
 
 
 def test_no_backend_is_ever_asked_for(lenet):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import results
-from conftest import ROOT, TOY, clean
+from conftest import TOY, clean
 from toys import FOLDER, WORDS, load, one_line, same
 
 import pytest
@@ -103,20 +103,30 @@ def test_what_was_saved_before_there_were_ranks_is_used(tiny, monkeypatch, file)
     assert done.code == 0 and ("finished before" in done.out) == (file == "weights.pt"), done.err
 
 
-def test_what_made_a_run_does_not_depend_on_the_order_of_imports(every_branch, tmp_path):
-    digest = every_branch["VGG"].provenance.digest
+def test_what_made_a_run_is_what_its_code_does(every_branch, tmp_path):
+    """Comments, docstrings, blank lines and the order of imports make no other code."""
+    digest = every_branch["VGG"].source.digest
     path = tmp_path / "train.py"
-    found = set()
-    for text in (
-        "import b\n\nfrom a import c\n\nx = 1\ny = 2\n",
-        "from a import c\nimport b\nx = 1\ny = 2",
-    ):
+
+    def of(text):
         path.write_text(text)
-        found.add(digest(path))
-    path.write_text("import b\n\nfrom a import c\n\ny = 2\nx = 1\n")
-    assert len(found) == 1 and digest(path) not in found
-    for name in ("model.py", "train.py"):
-        assert results.hashed("VGG", name) == digest(ROOT / "models" / "VGG" / name)
+        return digest(path)
+
+    bare = of("from a import c\nimport b\ndef f(x):\n    return c(b, 'it # is')\n")
+    assert bare == of(
+        '"""A program.\n\nIt has lines."""\n\nimport b\n\nfrom a import c\n# says\n\n'
+        "def f(x):  # what it is\n    'Words.'\n    # why\n"
+        "    return c(b, 'it # is')  # so\n"
+    )
+    for other in ("'it # was')", "'it  # is')", "'it # is', 1)"):
+        assert bare != of(f"from a import c\nimport b\ndef f(x):\n    return c(b, {other}\n")
+    assert of('x = """a\nb"""\n') != of('x = """a\nc"""\n')
+    assert of("f(\n    'a'\n)\n") != of("f(\n    'b'\n)\n")
+
+
+def test_results_csv_names_code_as_a_run_does(every_branch):
+    made = every_branch["VGG"].provenance.of(torch.device("cpu"))
+    assert results.todays_code("VGG") == results.code(made["code"])
 
 
 def test_in_bf16_products_are_and_scores_are_not(tiny):

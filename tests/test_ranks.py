@@ -114,6 +114,22 @@ def test_a_process_that_is_killed_comes_back(tiny, one):
     close(finished(tiny), one)
 
 
+def test_what_was_dealt_in_turn_is_in_order_again(tiny, monkeypatch):
+    """The images of predictions.csv, which two processes have looked at."""
+    monkeypatch.setattr(tiny.ranks, "WORLD", 2)
+    batches, dealt = BatchSampler(SequentialSampler(range(10)), 2, drop_last=False), []
+    for rank in range(2):
+        monkeypatch.setattr(tiny.ranks, "RANK", rank)
+        dealt.append([*tiny.order.Order(batches)])
+    assert dealt == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7]]]
+
+    def gather(every, mine):
+        every[:] = dealt
+
+    monkeypatch.setattr(tiny.ranks.dist, "all_gather_object", gather)
+    assert sum(tiny.ranks.gather(dealt[0]), []) == [*range(10)]
+
+
 def test_a_batch_that_cannot_be_divided_is_refused(tiny, monkeypatch):
     """Before anything is written."""
     monkeypatch.setattr(tiny.ranks, "WORLD", 2)

@@ -261,7 +261,7 @@ def test_rates_too_high_are_tried_by_three_seeds_each(branch, experiment, lab, m
 
 
 def test_folds_are_left_out_in_turn_and_each_begins_with_a_new_model(
-    branch, model, experiment, lab, monkeypatch
+    branch, experiment, lab, monkeypatch
 ):
     """But for one comparison; and its principal components know nothing of the images left out."""
     watched = watch(monkeypatch, branch)
@@ -278,7 +278,7 @@ def test_folds_are_left_out_in_turn_and_each_begins_with_a_new_model(
     data = {n: lab.fold(whole, n, 2) if n else whole for n in (0, 1, 2)}
     components = {n: lab.principal_components(part.train[0]) for n, part in data.items()}
     for n, (seen, (network, reset, name, fold, _)) in enumerate(zip(starts, told)):
-        net = {"cnn": model.CNN, "ffnn": model.FFNN}[network](10, name).eval().requires_grad_(False)
+        net = {"cnn": lab.CNN, "ffnn": lab.FFNN}[network](10, name).eval().requires_grad_(False)
         net.load_state_dict(seen.run.best["weights"])
         criterion = lab.normalized_cross_entropy if name == "relu" else F.cross_entropy
         prepare = components[fold if reset else 0]

@@ -33,7 +33,8 @@ HEAD += ["|---|--:|--:|--:|--:|"]
 
 def weights(name, seed, accuracy=0.9, split="test", **made_by):
     """What weights.pt of a run of today's files holds, as far as results.py reads it."""
-    code = {file: results.hashed(name, file) for file in ("model.py", "train.py")}
+    home = branches.ROOT / "models" / name
+    code = {file: results.digest(home / file) for file in ("model.py", "train.py")}
     return {
         "settings": {"recipe": "laptop", "seed": seed},
         "provenance": {**MADE_BY, "code": code, "device": "cpu", "threads": 2, **made_by},
@@ -152,7 +153,7 @@ def test_a_row_of_other_code_is_marked_and_trained_again_on_request(home):
     assert [row["branch"] for row in results.read_rows()] == ["Old", "New"]
     assert "†" not in "".join(table(home))
     with open(home / "models/New/train.py", "a") as file:
-        file.write("# changed\n")
+        file.write("changed = 1\n")
     assert results.main(["--readme"]) == 0
     assert [line.count("†") for line in table(home)[2:4]] == [0, 1]
 

@@ -1,9 +1,9 @@
-"""The Markdown files: what they point to exists, and their pictures can be seen by everyone."""
+"""The Markdown files: what they point to and quote exists, and a lesson is read in one sitting."""
 
 import re
 import subprocess
 
-from conftest import NAMES, ROOT
+from conftest import NAMES, PARENTS, ROOT
 
 import pytest
 
@@ -53,7 +53,12 @@ def test_the_links_of_a_branch_lead_somewhere(laid_out, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_picture_of_a_branch_is_shown(name):
     folder = ROOT / "models" / name
-    shown = {target for is_picture, _, target in links(folder / "summary.md") if is_picture}
+    shown = {
+        target
+        for text in folder.glob("*.md")
+        for is_picture, _, target in links(text)
+        if is_picture
+    }
     there = {f"figures/{path.name}" for path in folder.glob("figures/*.png")}
     assert shown == there
 
@@ -63,3 +68,59 @@ def test_the_summarys_layer_table_is_the_codes(name, every_branch):
     """The table that `python model.py` prints stands in the summary, line by line."""
     summary = (ROOT / "models" / name / "summary.md").read_text(encoding="utf-8")
     assert every_branch[name].layers.out in summary
+
+
+LONG = {"VGG", "GoogLeNet", "BatchNorm"}  # lessons that are still to be shortened
+
+
+def prose(text):
+    """The words of a lesson without code, tables, pictures, captions, exercises and references."""
+    text = re.split(r"^## (?:\d+\. )?(?:Exercises|References)\b", text, flags=re.M)[0]
+    text = re.sub(r"```.*?```", "", text, flags=re.S)
+    left_out = re.compile(r"\s*(\||!\[|    |\*[^*].*\*$|#)")
+    return " ".join(line for line in text.splitlines() if not left_out.match(line)).split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lesson_is_read_in_one_sitting(name):
+    words = prose((ROOT / "models" / name / "summary.md").read_text(encoding="utf-8"))
+    assert 1_200 <= len(words)
+    assert (len(words) > 2_000) == (name in LONG)
+
+
+def test_what_counts_as_prose():
+    text = (
+        "# A\n\nOne *two*.\n*a caption*\n![alt text](b.png)\n\n    code\n| table |\n\n```\nx\n```\n"
+    )
+    assert prose(text + "three\n## 9. Exercises\nfour") == ["One", "*two*.", "three"]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("models/*/*.md")), ids=str)
+def test_github_shows_the_mathematics(path):
+    """Markdown takes the backslash from a backslash and a comma, and the comma stays."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.S)
+    for formula in re.findall(r"\$\$.+?\$\$|\$[^$\n]+\$", text, flags=re.S):
+        assert not re.search(r"\\[,;:!]", formula), formula
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if PARENTS[name]])
+def test_every_hunk_that_a_lesson_quotes_is_in_the_diff(name, laid_out):
+    summary = (ROOT / "models" / name / "summary.md").read_text(encoding="utf-8")
+    asked = set(re.findall(rf"git diff (\w+) {name} -- model.py train.py", summary))
+    assert asked and asked <= {*NAMES}
+    changed = set()
+    for parent in asked:
+        for file in ("model.py", "train.py"):
+            old, new = (laid_out / branch / file for branch in (parent, name))
+            command = ["git", "diff", "--no-index", old, new]
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+            changed |= {line.rstrip() for line in done.stdout.splitlines()}
+    quoted = re.findall(r"^(?:    )?([+-](?! ).*\S|[+-]  .*\S)$", code(summary), flags=re.M)
+    for line in quoted:
+        assert line in changed, line
+
+
+def code(text):
+    """The fenced and the indented lines of a text."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.S | re.M)
+    return "\n".join([*fenced, *re.findall(r"^    .*", text, flags=re.M)])

@@ -1,10 +1,10 @@
 """What made a run: code, versions, machine. It is recorded and reported, and identifies nothing."""
 
-import hashlib
 import platform
 
 from harness import ROOT, ranks
 from harness.meter import clock, words
+from harness.source import digest
 
 import torch
 
@@ -20,13 +20,6 @@ def of(device):
         "threads": torch.get_num_threads(),
         "ranks": ranks.WORLD,
     }
-
-
-def digest(path):
-    """SHA-256 of a file of code, in whose imports the order does not matter, nor do blank lines."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    lines.sort(key=lambda line: line if line.startswith(("from ", "import ")) else "~")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def processor():

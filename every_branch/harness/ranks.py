@@ -10,6 +10,7 @@ import contextlib
 import copy
 import inspect
 import os
+from itertools import zip_longest
 
 import torch
 import torch.distributed as dist
@@ -63,12 +64,12 @@ def total(*numbers):
 
 
 def gather(parts):
-    """A list of all ranks' lists, one behind the other, rank 0's first."""
+    """What an Order dealt to the ranks in turn, as one list again, in order."""
     if WORLD == 1:
         return parts
     every = [None] * WORLD
     dist.all_gather_object(every, parts)
-    return [part for rank in every for part in rank]
+    return [part for turn in zip_longest(*every) for part in turn if part is not None]
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class Run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()
             # The result last: one may be refused. That curves.png is there says that all are.
-            files.remove(self.folder, "curves.png", "*.png", "history.csv", "weights.pt")
+            files.remove(self.folder, "curves.png", "*.png", "*.csv", "weights.pt")
         with stop.listening():
             while self.epoch < total:
                 self.epoch += 1

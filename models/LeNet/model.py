@@ -135,7 +135,7 @@ class LeNet5(nn.Module):
     """LeNet-5 as published (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
-    activation, pooling, output, c3: ablations; the defaults are the paper's.
+    activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
 

@@ -5,12 +5,23 @@ Y. LeCun et al., 1998 (see model.py), section III.B and appendix C. `--recipe pa
 
 import copy
 
+from harness.errors import Refusal
+from harness.sets import NAMES
+
 import torch
 import torch.nn.functional as F
 
 # By pass (III.B). With equation 9 as it is printed, steps of these sizes diverge within the first
 # pass; so the recipe starts from a twenty-fifth of them, 2e-5, and keeps their proportions.
 ETA = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
+
+
+def need_1998(recipe):
+    """Refusal where the second derivatives cannot be had: of other layers, other data."""
+    if (recipe.pooling, recipe.output) != ("subsampling", "rbf"):
+        raise Refusal("--recipe paper goes with --pooling subsampling and --output rbf alone")
+    if recipe.data not in NAMES:
+        raise Refusal(f"--recipe paper needs images in memory: {', '.join(NAMES)}")
 
 
 def second_derivatives(model, images, j):

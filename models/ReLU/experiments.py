@@ -1,5 +1,7 @@
 """Put the rectifier to the test.
 
+    python experiments.py depth              sigmoid, tanh and ReLU in 2 to 16 plain layers: which
+                                             depth still trains?
     python experiments.py activation         four activations race in a four-layer network
     python experiments.py activation --lr 0.003
                                              all at one learning rate, none tried out before
@@ -11,8 +13,9 @@
     python experiments.py classifier --recipe paper
                                              ten folds of 32 epochs, as in Agarap's code
 
-They take 12, 12, 3 and 15 minutes on two CPU cores. `python experiments.py dead --help` lists what
-can be changed. Results go to checkpoints/ReLU/; the same command goes on with what was stopped.
+They take 15, 12, 12, 3 and 15 minutes on two CPU cores. `python experiments.py dead --help` lists
+what can be changed. Results go to checkpoints/ReLU/; the same command goes on with what was
+stopped.
 """
 
 import dataclasses
@@ -29,7 +32,7 @@ from harness.errors import Refusal, program
 from harness.run import Run
 from harness.schedule import constant
 from harness.values import Count, Positive, Share
-from model import CNN, FFNN, ConvNet
+from networks import CNN, FFNN, ConvNet, Plain
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +53,16 @@ class Race(images.Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Depths(images.Settings):
+    """Plain networks, each with the initial weights that suit its activation."""
+
+    lr: Positive | None = None  # not set: each network its best of DEPTH_RATES
+    depth: Count | None = None  # layers of weights; not set: all of DEPTHS
+    activation: Literal["sigmoid", "tanh", "relu"] | None = None  # not set: all of them
+    width: Count = 128  # units of a hidden layer
+
+
+@dataclass(frozen=True, kw_only=True)
 class Folds(images.Settings):
     """Agarap's comparison. The accuracy is that of the last epoch: nothing is chosen."""
 
@@ -67,14 +80,95 @@ PAPER = Race(data="cifar10", epochs=40, batch_size=128, width=1.0, error=0.25)
 RACE = {"laptop": LAPTOP, "paper": PAPER}
 SCALED = {name: dataclasses.replace(recipe, start="scaled") for name, recipe in RACE.items()}
 DEAD = {"laptop": dataclasses.replace(LAPTOP, start="scaled", epochs=5)}
+DEPTH = {"laptop": Depths(data="fashion-mnist", epochs=5, batch_size=128)}
 AGARAP = Folds(data="fashion-mnist", epochs=10, batch_size=256, lr=1e-3, folds=5)
 CLASSIFIER = {"laptop": AGARAP, "paper": dataclasses.replace(AGARAP, epochs=32, folds=10)}
 COMPARED = ("relu", "squash", "tanh", "sigmoid")
 SUCCESSORS = ("relu", "leaky", "gelu")
 TOO_HIGH = (0.03, 0.1, 0.2, 0.3)
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
-IMAGES = 55_000  # the race is run on all of them
+DEPTHS = (2, 4, 8, 16)
+PARTS = ("train", "validation")
+PLAIN = ("sigmoid", "tanh", "relu")
+DEPTH_RATES = (*RATES, 0.3)
+SEEDS = 3
+IMAGES = 55_000  # the finals are run on all of them
 PART = 0.25  # of them or of --limit, that each rate is tried on, with one seed
+
+
+# Which rate?
+
+
+def tried(train, recipe, networks, rates):
+    """Train each of some networks at each rate, on PART of the images, with one seed.
+
+    networks: dicts of settings. The Runs, and for each network {rate: the last training loss}.
+    """
+    limit = math.ceil(PART * (recipe.limit or IMAGES))
+    rates = rates[: 1 if recipe.dry_run else None]
+    trials = [(i, lr) for i in range(len(networks)) for lr in rates]
+    variants = [recipe.but(**networks[i], lr=lr, limit=limit) for i, lr in trials]
+    runs, losses = [], [dict.fromkeys(rates, math.inf) for _ in networks]
+    for (i, lr), variant in zip(trials, in_turn("Trial of a rate", variants)):
+        if run := unless_diverged(train, variant):
+            runs.append(run)
+            losses[i][lr] = run.history[-1]["train_loss"]
+    return runs, losses
+
+
+# Depth
+
+
+def deep(recipe):
+    """One run of Plain: stochastic gradient descent at one rate, nothing that regularizes."""
+    data = images.load(recipe, side=32)
+    run = Run("ReLU", recipe, **data.identity)
+    train, validation, _ = data.loaders(run.device, prepare)
+    knobs = recipe.depth, recipe.width, recipe.activation
+    model = run.place(Plain(data.channels, len(data.classes), *knobs))
+    optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9)
+    before = partial(measure, model, *next(iter(validation)))
+    fit(run, model, (train, validation), F.cross_entropy, optimizer, before)
+    run.finish(model)  # it is about training: nothing is tested
+    return run
+
+
+def depth(recipe):
+    """Sigmoid, tanh and ReLU in plain networks of 2 to 16 layers, each at its best rate."""
+    networks = [
+        {"activation": name, "depth": layers}
+        for name in ([recipe.activation] if recipe.activation else PLAIN)
+        for layers in ([recipe.depth] if recipe.depth else DEPTHS)
+    ]
+    runs, losses = [], [{recipe.lr: 0}] * len(networks)
+    if not recipe.lr:
+        runs, losses = tried(deep, recipe, networks, DEPTH_RATES)
+    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    finals = [
+        recipe.but(**network, lr=min(found, key=found.get), seed=seed)
+        for network, found in zip(networks, losses)
+        for seed in seeds
+    ]
+    ends, panels = {}, {name: {} for name in PLAIN}
+    for final in in_turn("Training on all images", finals):
+        run = unless_diverged(deep, final)
+        if run:
+            runs.append(run)
+            ends.setdefault((final.activation, final.depth), []).append(run)
+    if recipe.dry_run:
+        return
+
+    print("\nLast epoch, mean ± spread: training loss, training and validation accuracy, %")
+    for (name, layers), own in ends.items():
+        last = [run.history[-1] for run in own]
+        found = [row["train_loss"] for row in last]
+        words = [f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"]
+        words += [mean_and_spread([row[f"{part}_accuracy"] for row in last]) for part in PARTS]
+        print(f"{name:<8} {layers:>2} layers, lr {own[0].settings.lr:<6g}", *words, sep="  ")
+        curves = [[1 - row["train_accuracy"] for row in run.history] for run in own]
+        panels[name][f"{layers} layers"] = percent(curves)
+    panels = {name: curves for name, curves in panels.items() if curves}
+    compare("ReLU", recipe, runs, panels, "training error, %")
 
 
 # The race
@@ -160,18 +254,12 @@ def race(recipe):
 
 def activation(recipe):
     """Four activations race to one training error, each at its best learning rate."""
-    rates = [recipe.lr] if recipe.lr else RATES[: 1 if recipe.dry_run else None]
-    limit = math.ceil(PART * (recipe.limit or IMAGES))
-    trials = [recipe.but(activation=name, lr=lr, limit=limit) for name in COMPARED for lr in rates]
-    runs, losses = [], {name: dict.fromkeys(rates, math.inf) for name in COMPARED}
-    for trial in in_turn("Trial of a rate", trials if len(rates) > 1 else []):
-        run = unless_diverged(race, trial)
-        if run:
-            runs.append(run)
-            losses[trial.activation][trial.lr] = run.history[-1]["train_loss"]
-    best = {name: min(tried, key=tried.get) for name, tried in losses.items()}
+    runs, losses = [], [{recipe.lr: 0}] * len(COMPARED)
+    if not recipe.lr:
+        runs, losses = tried(race, recipe, [{"activation": name} for name in COMPARED], RATES)
+    best = {name: min(found, key=found.get) for name, found in zip(COMPARED, losses)}
 
-    seeds = range(recipe.seed, recipe.seed + 3)
+    seeds = range(recipe.seed, recipe.seed + SEEDS)
     finals = [
         recipe.but(activation=name, lr=best[name], seed=seed) for name in COMPARED for seed in seeds
     ]
@@ -184,10 +272,11 @@ def activation(recipe):
     if recipe.dry_run:
         return
 
-    if len(rates) > 1:
+    if not recipe.lr:
+        limit = math.ceil(PART * (recipe.limit or IMAGES))
         print(f"\nTraining loss at the last epoch, on {limit:,} images, by learning rate")
-        for name, tried in losses.items():
-            print(f"{name:<8}", *(f"{lr:g}: {loss:.4f}  " for lr, loss in tried.items()))
+        for name, found in zip(COMPARED, losses):
+            print(f"{name:<8}", *(f"{lr:g}: {loss:.4f}  " for lr, loss in found.items()))
     print(f"\nEpochs to a training error of {recipe.error:.0%}, by seed, and on average")
     times = {}
     for name, curves in errors.items():
@@ -220,7 +309,7 @@ def dead(recipe):
     """What becomes of units that can fall silent, as the learning rate rises."""
     rates = [recipe.lr] if recipe.lr else TOO_HIGH
     limit = math.ceil(PART * (recipe.limit or IMAGES))
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else 3))
+    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
     variants = [
         recipe.but(lr=lr, activation=name, limit=limit, seed=seed)
         for lr in rates
@@ -392,6 +481,7 @@ def classifier(recipe):
 
 
 EXPERIMENTS = {
+    "depth": (depth, DEPTH),
     "activation": (activation, RACE),
     "scaled": (activation, SCALED),
     "dead": (dead, DEAD),

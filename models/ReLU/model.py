@@ -1,25 +1,20 @@
-"""The rectifier, max(0, a), as what a unit does with its sum, and as the classifier at the end.
+"""LeNet-5 with rectified linear units, max(0, a), and max pooling.
 
 V. Nair, G. E. Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
 X. Glorot, A. Bordes, Y. Bengio, "Deep Sparse Rectifier Neural Networks", AISTATS 2011.
-A. F. Agarap, "Deep Learning using Rectified Linear Units (ReLU)", arXiv 1803.08375, 2018.
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
+Recognition", Proceedings of the IEEE 86(11), 1998. Section numbers below are the paper's.
 
 The idea: a unit need not squash its sum. If it passes a positive sum on as it is, and nothing of a
 negative one, then its slope is 1 wherever it is active, and a gradient goes through it unweakened.
 
-Three networks show what that is worth: LeNet-5 with the rectifier for its squashing function; the
-four-layer convolutional network of Figure 1 of the AlexNet paper; and the two of Agarap, where the
-rectifier takes the place of the softmax.
-
     paper                            | here                        | why
     ---------------------------------|-----------------------------|------------------------------
-    four layers, nothing more said   | the ConvNet below           | it has to be some network
-    Agarap: "two hidden layers"      | three                       | his table and code have three
-    LeNet-5, see branch LeNet        | digits drawn for this file  | the paper's pixels are a figure
+    10 of its ASCII bitmaps as codes | digits drawn for this file  | the paper's pixels are a figure
     10 classes                       | random codes for any others | there is no bitmap for them
     smallest distance wins           | score = -distance           | largest score wins everywhere
 
-`python model.py` prints the layers beside the papers' figures.
+`python model.py` prints the layers beside the paper's figures.
 """
 
 import torch
@@ -85,11 +80,7 @@ def squash(a):
 
 
 class ReLU(torch.autograd.Function):
-    """f(a) = max(0, a), forward and backward, for a of any shape.
-
-    The slope is 1 where a > 0 and 0 where a < 0. At a = 0 there is none: the curve has a corner,
-    and any number from 0 to 1 would do. This takes 0, as torch.relu does.
-    """
+    """f(a) = max(0, a), forward and backward; the slope at 0 is taken as 0, as torch.relu does."""
 
     @staticmethod
     def forward(ctx, a):
@@ -101,9 +92,6 @@ class ReLU(torch.autograd.Function):
     def backward(ctx, gradient):
         (x,) = ctx.saved_tensors
         return gradient * x.sign()
-
-
-relu = ReLU.apply
 
 
 class Subsampling(nn.Module):
@@ -151,14 +139,7 @@ class RBF(nn.Module):
         return -(x[:, None, :] - self.codes).square().sum(2)
 
 
-ACTIVATIONS = {
-    "relu": relu,
-    "squash": squash,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "leaky": F.leaky_relu,  # slope 0.01 for negative sums (Maas, Hannun, Ng, 2013)
-    "gelu": F.gelu,  # a times P(x < a), x standard normal (Hendrycks, Gimpel, 2016)
-}
+ACTIVATIONS = {"squash": squash, "tanh": torch.tanh, "relu": ReLU.apply}
 POOLINGS = {
     "subsampling": Subsampling,
     "average": lambda maps: nn.AvgPool2d(2),
@@ -167,11 +148,10 @@ POOLINGS = {
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as published (II.B, Figure 2), but for the rectifier.
+    """LeNet-5 as published (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
-    activation: a key of ACTIVATIONS; "squash" is the paper's.
-    pooling, output, c3: ablations; the defaults are the paper's.
+    activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
 
@@ -179,8 +159,8 @@ class LeNet5(nn.Module):
         self,
         in_channels=1,
         num_classes=10,
-        activation="relu",
-        pooling="subsampling",  # or "average", "max"
+        activation="relu",  # or "squash", "tanh"
+        pooling="max",  # or "subsampling", "average"
         output="rbf",  # or "softmax": a trained linear layer
         c3="table",  # or "full": every feature map sees all
     ):
@@ -226,102 +206,6 @@ class LeNet5(nn.Module):
         return self.output(x)  # [B, 10]
 
 
-class ConvNet(nn.Module):
-    """Three convolutions and a linear layer, for Figure 1 of the AlexNet paper.
-
-    The paper says no more of its network than that it has four layers.
-    width: multiplies the number of feature maps. activation: a key of ACTIVATIONS. start: the
-    standard deviation of the weights, "fixed" at 0.01 as in AlexNet, or "scaled" to
-    1 / sqrt(fan-in).
-    Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes].
-    """
-
-    def __init__(self, in_channels=3, num_classes=10, width=1.0, activation="relu", start="fixed"):
-        super().__init__()
-        check_number(int, 1, in_channels=in_channels, num_classes=num_classes)
-        check_number(float, 0.016, width=width)  # with less, a layer would be empty
-        check_choice(ACTIVATIONS, activation=activation)
-        check_choice(("fixed", "scaled"), start=start)
-        small, large = round(32 * width), round(64 * width)
-        self.activation = ACTIVATIONS[activation]
-        self.conv1 = nn.Conv2d(in_channels, small, 5, padding=2)
-        self.conv2 = nn.Conv2d(small, small, 5, padding=2)
-        self.conv3 = nn.Conv2d(small, large, 5, padding=2)
-        self.fc4 = nn.Linear(large * 4 * 4, num_classes)
-        for layer in self.children():
-            fan_in = layer.weight[0].numel()
-            nn.init.normal_(layer.weight, std=0.01 if start == "fixed" else fan_in**-0.5)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, x):  # [B, 3, 32, 32]
-        f = self.activation
-        x = F.max_pool2d(f(self.conv1(x)), 2)  # [B, 32, 16, 16]
-        x = F.max_pool2d(f(self.conv2(x)), 2)  # [B, 32, 8, 8]
-        x = F.max_pool2d(f(self.conv3(x)), 2)  # [B, 64, 4, 4]
-        return self.fc4(x.flatten(1))  # [B, 10]
-
-
-class CNN(nn.Module):
-    """Agarap's convolutional network (his Table 1).
-
-    classifier: "relu" ends in max(0, o), "softmax" in o, of which the loss takes the softmax.
-    Input: 256 principal components as [B, 1, 16, 16]. Output: scores [B, num_classes].
-    """
-
-    def __init__(self, num_classes=10, classifier="relu"):
-        super().__init__()
-        check_number(int, 1, num_classes=num_classes)
-        check_choice(("relu", "softmax"), classifier=classifier)
-        self.classifier = classifier
-        self.conv1 = nn.Conv2d(1, 32, 3)
-        self.conv2 = nn.Conv2d(32, 32, 3)
-        self.conv3 = nn.Conv2d(32, 64, 3)
-        self.conv4 = nn.Conv2d(64, 64, 3)
-        self.fc5 = nn.Linear(64, 256)
-        self.fc6 = nn.Linear(256, num_classes)
-        glorot(self)
-
-    def forward(self, x):  # [B, 1, 16, 16]
-        x = relu(self.conv1(x))  # [B, 32, 14, 14]
-        x = relu(self.conv2(x))  # [B, 32, 12, 12]
-        x = F.dropout(F.max_pool2d(x, 2), 0.25, self.training)  # [B, 32, 6, 6]
-        x = relu(self.conv3(x))  # [B, 64, 4, 4]
-        x = relu(self.conv4(x))  # [B, 64, 2, 2]
-        x = F.dropout(F.max_pool2d(x, 2), 0.25, self.training)  # [B, 64, 1, 1]
-        x = F.dropout(relu(self.fc5(x.flatten(1))), 0.5, self.training)  # [B, 256]
-        o = self.fc6(x)  # [B, 10]
-        return relu(o) if self.classifier == "relu" else o
-
-
-class FFNN(nn.Module):
-    """Agarap's feed-forward network (his Table 2); classifier, input and output as for CNN."""
-
-    def __init__(self, num_classes=10, classifier="relu"):
-        super().__init__()
-        check_number(int, 1, num_classes=num_classes)
-        check_choice(("relu", "softmax"), classifier=classifier)
-        self.classifier = classifier
-        self.fc1 = nn.Linear(256, 512)
-        self.fc2 = nn.Linear(512, 512)
-        self.fc3 = nn.Linear(512, 512)
-        self.fc4 = nn.Linear(512, num_classes)
-        glorot(self)
-
-    def forward(self, x):  # [B, 1, 16, 16]
-        x = x.flatten(1)  # [B, 256]
-        for hidden in (self.fc1, self.fc2, self.fc3):
-            x = F.dropout(relu(hidden(x)), 0.1, self.training)  # [B, 512]
-        o = self.fc4(x)  # [B, 10]
-        return relu(o) if self.classifier == "relu" else o
-
-
-def glorot(model):
-    """The initialization of Keras: uniform weights by Glorot and Bengio (2010), biases 0."""
-    for layer in model.children():
-        nn.init.xavier_uniform_(layer.weight)
-        nn.init.zeros_(layer.bias)
-
-
 PAPER = {  # II.B
     "C1": {"output": (6, 28, 28), "parameters": 156, "connections": 122_304},
     "S2": {"output": (6, 14, 14), "parameters": 12, "connections": 5_880},
@@ -344,16 +228,8 @@ def connections(model):
     return links | {"output": model.output.codes.numel()}
 
 
-CNN_PAPER = {"total": {"parameters": 84_202}}  # Agarap, Table 1
-FFNN_PAPER = {"total": {"parameters": 662_026}}  # Table 2
-
-
 if __name__ == "__main__":
     from harness.table import layer_table
 
-    lenet = LeNet5()
-    met = [layer_table(lenet, (1, 32, 32), PAPER, connections=connections(lenet))]
-    for network, paper in ((CNN(), CNN_PAPER), (FFNN(), FFNN_PAPER)):
-        print(f"\n{type(network).__name__} of Agarap")
-        met.append(layer_table(network, (1, 16, 16), paper))
-    raise SystemExit(not all(met))
+    lenet = LeNet5(pooling="subsampling")  # of 1998: max pooling has no parameters
+    raise SystemExit(not layer_table(lenet, (1, 32, 32), PAPER, connections=connections(lenet)))

@@ -19,8 +19,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import ROOT
-from harness.checkpoint import finished
+from harness import ROOT, checkpoint
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import BRANCHES, INCEPTION, GoogLeNet
@@ -182,7 +181,7 @@ REACH = {"1x1": 27, "3x3": 43, "5x5": 59, "pool": 43}  # pixels that a position 
 def branches():
     """Of two maps of each branch of 3a, the windows of test images that excite them most."""
     net, (loaded, mean) = narrow().eval(), fashion()
-    net.load_state_dict(finished(LAPTOP[0])["weights"])
+    net.load_state_dict(checkpoint.weights(LAPTOP[0]))
     side, count, shown = RECIPES["laptop"].image_size, 2000, 6
     images = prepare(loaded.test[0][:count], side, mean)
     responses = {}
@@ -272,7 +271,7 @@ def gradients():
     loaded, mean = fashion()
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     full, laptop, training = figure.subplots(1, 3)
-    learned = finished(short("-no-aux"))["weights"]
+    learned = checkpoint.weights(short("-no-aux"))
     cases = [("full size, before training", full, lambda: GoogLeNet(1), 224, 8)]
     cases.append(("laptop recipe", laptop, narrow, RECIPES["laptop"].image_size, 128))
     for title, axes, make, side, count in cases:

@@ -20,8 +20,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import ROOT
-from harness.checkpoint import finished
+from harness import ROOT, checkpoint
 from harness.folder import decode
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
@@ -146,7 +145,7 @@ def narrow(channels=1, **knobs):
 def scan():
     """Forty test images as one large image, and what one dense pass says of each place."""
     net, (loaded, mean) = narrow().eval(), fashion()
-    net.load_state_dict(finished(LAPTOP)["weights"])
+    net.load_state_dict(checkpoint.weights(LAPTOP))
     rows, columns, side = 4, 10, RECIPES["laptop"].image_size
     tiles = prepare(loaded.test[0][: rows * columns], side, mean)
     whole = tiles.view(rows, columns, side, side).transpose(1, 2)
@@ -197,11 +196,11 @@ def start():
     size = RECIPES["laptop"].image_size
     torch.manual_seed(0)
     started = narrow(config="D", init="0.01")
-    carried = finished(A)["weights"]
+    carried = checkpoint.weights(A)
     carried = {key: carried[key] for key in carried if key.split(".")[0] in CARRIED_OVER}
     started.load_state_dict(carried, strict=False)
     learned = narrow(config="D")
-    learned.load_state_dict(finished(D)["weights"])
+    learned.load_state_dict(checkpoint.weights(D))
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     full, laptop, training = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
     for axes, make, side, count in ((full, VGG, 224, 4), (laptop, narrow, size, 128)):
@@ -255,7 +254,10 @@ def ladder():
     theirs, ours = figure.subplots(1, 2)
     depth = {config: sum(map(len, CONFIGURATIONS[config])) + 3 for config in TABLE_3}
     errors = {
-        config: [100 - 100 * finished(run)["result"]["metrics"]["accuracy"] for run in rung(config)]
+        config: [
+            100 - 100 * checkpoint.load(run / "weights.pt")["result"]["metrics"]["accuracy"]
+            for run in rung(config)
+        ]
         for config in TABLE_3
     }
     means = {config: sum(values) / len(values) for config, values in errors.items()}

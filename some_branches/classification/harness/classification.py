@@ -2,6 +2,7 @@
 
 from harness import ranks
 from harness.errors import harmless
+from harness.files import write_csv
 from harness.meter import progress
 
 import torch
@@ -12,7 +13,8 @@ from torch.nn import functional as F
 def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
     """(mean loss, up to five classes with the best scores [N, 5], true classes [N]).
 
-    Each rank looks at its part of the images; rank 0's come first in what they all return.
+    Each rank looks at its part of the images, and all return the whole, in the loader's order (of
+    a folder's images, which are dealt out one by one, several ranks return another order).
 
     scores_of(model, images): the scores [B, classes], where they are not simply model(images).
     """
@@ -47,7 +49,7 @@ def evaluate(model, loader, criterion=F.cross_entropy, scores_of=None):
 
 
 def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, pictures=True):
-    """Test the chosen weights of a run, once; write its result and weights, then its pictures.
+    """Test the chosen weights of a run, once; write result, weights, predictions, then pictures.
 
     data: has the classes and says which split the loader is of. The result, None of a dry run.
     """
@@ -59,16 +61,30 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
         return metrics(loss, predicted if len(data.classes) > 10 else predicted[:, :1], true)
 
     result = run.finish(model, test, data.last_split, classes=data.classes)
-    if result and pictures and not (run.folder / "curves.png").exists():
-        if not seen:  # finished before, and stopped before it was drawn
+    if result and not (run.folder / "predictions.csv").exists():
+        if not seen:  # finished before, and stopped before they were written
             test()
-        draw(run, model, data, loader, seen[0][1][:, 0], seen[0][2])
+        record(run, data.classes, seen[0][1][:, 0], seen[0][2])
+    if result and pictures and not (run.folder / "curves.png").exists():
+        draw(run)
     return result
 
 
-def draw(run, model, data, loader, predicted, true):
+def record(run, classes, predicted, true):
+    """predictions.csv: each test image's class and the class it was taken for, [N] both."""
+    rows = [
+        {"image": image, "true": classes[label], "predicted": classes[guess]}
+        for image, (label, guess) in enumerate(zip(true.tolist(), predicted.tolist()))
+    ]
+    with harmless("predictions.csv"):
+        write_csv(run.folder / "predictions.csv", rows)
+
+
+def draw(run):
     """Draw what a finished run shows."""
     with harmless("pictures"):
-        from harness import pictures  # matplotlib takes a second to import, and may be broken
+        from harness import plots  # matplotlib takes a second to import, and may be broken
 
-        pictures.draw(run, model, data, loader, predicted, true)
+        curves = {"curves.png": lambda path: plots.learning_curves(path, run.history, run.title)}
+        if plots.draw(run.folder, curves):
+            print("The learning curves are in curves.png there")
