@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from torch import nn
 from train import center_crop
 
+Rung = Literal["start", "wide", "deep", "large", "crops", "dropout"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(images.Settings):
     """LeNet's laptop recipe, for every rung."""
 
-    rung: Literal["start", "wide", "deep", "large", "crops", "dropout"] | None = (
-        None  # not set: all
-    )
+    rung: Rung | None = None  # not set: all of RUNGS
 
 
 LADDER = {"laptop": Ladder(data="fashion-mnist", epochs=20, batch_size=64, lr=4e-3)}

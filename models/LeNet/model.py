@@ -35,7 +35,7 @@ def check_number(kind, least, below=float("inf"), **arguments):
             raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
 
 
-# Table I: which feature maps of S2 each one of C3 sees. All differ, which breaks the symmetry.
+# Table I: which feature maps of S2 each one of C3 sees. All differ, to break the symmetry (II.B).
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5)),

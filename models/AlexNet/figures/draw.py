@@ -1,38 +1,44 @@
-"""Draw the pictures of summary.md that train.py does not draw.
+"""Draw the pictures of summary.md and notes.md that train.py does not draw.
 
-    python train.py, and the runs of sections 5 and 8, which say their commands
+    python experiments.py ladder, and the other runs of the summary's ladder, with seeds 0, 1, 2
     python figures/draw.py [RUNS] [FOLDER]
 
-RUNS (default: checkpoints/AlexNet) has those runs; the pictures go to FOLDER (default: RUNS).
-What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
+RUNS (default: checkpoints/AlexNet) has those runs, and a folder LeNet beside it those of the branch
+LeNet; the pictures go to FOLDER (default: RUNS). What cannot be drawn, since a run is not there, is
+said. `make figures` on main calls this.
 """
 
+import dataclasses
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import torch
 from matplotlib.cbook import get_sample_data
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import ROOT
-from harness.checkpoint import finished
+from harness import ROOT, checkpoint
+from harness.files import replace
 from harness.folder import decode
 from harness.images import Data, load
 from harness.plots import draw_finished, mean_curve, save
-from harness.vision import random_crop
-from model import AlexNet, local_response_norm
+from model import AlexNet
 
-from train import RECIPES, center_crop, prepare, principal_components, shift_colors
+from train import RECIPES, crop, prepare, principal_components, shift_colors
 
-WORDS = [Path(word) for word in sys.argv[1:]]
+WORDS = [Path(word).resolve() for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "AlexNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-LAPTOP = RUNS / "laptop-seed0"
-EPOCHS = 15  # of the ablations
+LENET = RUNS.parent / "LeNet"
+if not LENET.exists():  # where `make results` trains, each branch has a folder of its own
+    LENET = RUNS.parent.parent.parent / "LeNet" / "checkpoints" / "LeNet"
+SEEDS = (0, 1, 2)
 GPUS = ("#dbe9f6", "#fbe3c8")
+ACROSS = "#c0392b"  # what goes from one GPU to the other
 
 
 def block(axes, left, bottom, side, length, color):
@@ -99,35 +105,108 @@ def architecture():
     save(figure, FOLDER / "architecture.png")
 
 
+def blocks(axes, inputs, outputs, drawn):
+    """A matrix of feature maps in by feature maps out, as blocks: {(left, top): color}."""
+    wide, high = inputs / 2, outputs / 2
+    for (column, row), color in drawn.items():
+        corner = (column * wide, row * high)
+        axes.add_patch(Rectangle(corner, wide, high, facecolor=color, edgecolor="#444", lw=0.8))
+    axes.add_patch(Rectangle((0, 0), inputs, outputs, fill=False, edgecolor="#444", lw=1.2))
+    axes.set(xlim=(0, inputs), ylim=(outputs, 0), aspect="equal")
+    axes.set(xticks=[0, wide, inputs], yticks=[0, high, outputs])
+    axes.set(xlabel="feature maps in", ylabel="feature maps out")
+
+
+def groups():
+    """Which feature maps see which: conv2 with one group and with two, and conv3."""
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
+    panels = figure.subplots(1, 3, width_ratios=(96, 96, 170))
+    first, second = GPUS
+    every = [(0, 0), (1, 0), (0, 1), (1, 1)]
+    halves = {(0, 0): first, (1, 1): second}
+    for axes, name, inputs, side, outputs, drawn in (
+        (panels[0], "conv2, if it had one group", 96, 5, 256, dict.fromkeys(every, "#ddd")),
+        (panels[1], "conv2, two groups", 96, 5, 256, halves),
+        (panels[2], "conv3, one group", 256, 3, 384, dict.fromkeys(every, "#f3c0b8") | halves),
+    ):
+        blocks(axes, inputs, outputs, drawn)
+        weights = inputs * outputs * side**2 * len(drawn) // 4
+        axes.set_title(f"{name}:\n{weights:,} weights", fontsize=10)
+    for axes in panels[1:]:
+        wide, high = (limit / 4 for limit in (axes.get_xlim()[1], axes.get_ylim()[0]))
+        for i, name in enumerate(("first\nGPU", "second\nGPU")):
+            place = ((2 * i + 1) * wide, (2 * i + 1) * high)
+            axes.text(*place, name, ha="center", va="center", fontsize=9)
+    for x, y in ((3, 1), (1, 3)):
+        words = "from one\nto the other"
+        axes.text(x * wide, y * high, words, ha="center", va="center", fontsize=9)
+    save(figure, FOLDER / "groups.png")
+
+
+def dropout():
+    """Four units that feed one, in two steps of a training and at test."""
+    units = (2, 1, 4, 3)
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    panels = figure.subplots(1, 3)
+    for axes, title, mask, scale in (
+        (panels[0], "training, one step", (1, 0, 1, 0), 2),
+        (panels[1], "training, another step", (0, 1, 0, 1), 2),
+        (panels[2], "test", (1, 1, 1, 1), 1),
+    ):
+        total = sum(scale * unit * kept for unit, kept in zip(units, mask))
+        for i, (unit, kept) in enumerate(zip(units, mask)):
+            y = 3 - i
+            if kept:
+                axes.plot((0, 2), (y, 1.5), color="#1f4e79", lw=1.2, zorder=1)
+            color = GPUS[0] if kept else "white"
+            axes.scatter(0, y, s=650, color=color, edgecolor="#444" if kept else "#bbb", zorder=2)
+            words = f"{scale * unit}" if kept else "0"
+            axes.text(0, y, words, ha="center", va="center", color="black" if kept else "#999")
+            if scale > 1:
+                how = f"{unit} / 0.5" if kept else f"{unit}, dropped"
+                axes.text(-0.32, y, how, ha="right", va="center", fontsize=9, color="#666")
+        axes.scatter(2, 1.5, s=900, color=GPUS[1], edgecolor="#444", zorder=2)
+        axes.text(2, 1.5, f"{total}", ha="center", va="center")
+        axes.set_title(title, fontsize=10)
+        axes.set(xlim=(-1.35, 2.5), ylim=(-0.5, 3.5))
+        axes.axis("off")
+    save(figure, FOLDER / "dropout.png")
+
+
 def augmentation():
-    """A photograph, some of its crops and mirrored crops, and some shifts of its colours."""
+    """A photograph and two crops of it, one mirrored; a shift of its colors, as is and tenfold."""
     photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
     image = torch.from_numpy(decode(photograph, 256))[None]
-    torch.manual_seed(2)
-    crops = random_crop(image.repeat(5, 1, 1, 1), 224)
-    crops[3:] = crops[3:].flip(3)
+    windows = {"tab:orange": (4, 0), "white": (28, 32)}  # color: top, left
+    crops = [crop(image, top, left, 224)[0] for top, left in windows.values()]
     alone = Data(("",), 3, (image, torch.zeros(1)), None, None, RECIPES["paper"])
     components = principal_components(alone.colors()[1])
-    shifted = shift_colors(image.repeat(5, 1, 1, 1).float(), components)
-    strong = shift_colors(image.repeat(5, 1, 1, 1).float(), 10 * components)
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 3.2))
-    axes = left.subplots()
-    axes.imshow(image[0].permute(1, 2, 0).numpy())
-    axes.add_patch(Rectangle((16, 16), 223, 223, fill=False, edgecolor="white", linestyle="--"))
-    axes.set_title("256×256, and the middle 224", fontsize=9)
-    axes.axis("off")
-    titles = (
-        "random crops of 224×224, the last two mirrored",
-        "colours shifted, as strongly as in the recipe",
-        "the same, ten times as strong",
-    )
-    for row, title, pictures in zip(right.subfigures(3, 1), titles, (crops, shifted, strong)):
-        row.suptitle(title, fontsize=9)
-        for axes, picture in zip(row.subplots(1, 5), pictures):
-            axes.imshow(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy())
-            axes.axis("off")
-    save(figure, FOLDER / "augmentation.png", dpi=80)
+    torch.manual_seed(2)
+    shifts = shift_colors(torch.zeros(5, 3, 1, 1), components)
+    shift = max(shifts, key=lambda one: one.square().sum())  # the largest of five draws
+    figure = Figure(figsize=(8, 5.6), layout="constrained")
+    panels = figure.subplots(2, 3)
+    for axes, title, picture in (
+        (panels[0, 0], "the photograph, 256x256", image[0]),
+        (panels[0, 1], "a crop of 224x224", crops[0]),
+        (panels[0, 2], "another, mirrored", crops[1].flip(2)),
+        (panels[1, 0], "colors shifted, as in training", image[0] + shift),
+        (panels[1, 1], "ten times as strongly", image[0] + 10 * shift),
+        (panels[1, 2], "the other way", image[0] - 10 * shift),
+    ):
+        axes.imshow(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy())
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    for color, (top, left) in windows.items():
+        window = Rectangle((left, top), 223, 223, fill=False, edgecolor=color, linestyle="--", lw=2)
+        panels[0, 0].add_patch(window)
+    # With 256 colors the file has less than half the size.
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=110)
+    full = Image.open(drawn).convert("RGB")
+    few = full.quantize(palette=full.quantize(256, Image.Quantize.MAXCOVERAGE))
+    replace(FOLDER / "augmentation.png", lambda part: few.save(part, format="png", optimize=True))
+    print(f"{FOLDER / 'augmentation.png'}: drawn")
 
 
 def fashion():
@@ -176,107 +255,62 @@ def start():
     save(figure, FOLDER / "start.png")
 
 
-def trained(run):
-    """AlexNet with the weights of a run of the laptop recipe."""
-    recipe = RECIPES["laptop"]
-    net = AlexNet(1, 10, recipe.image_size, recipe.width)
-    net.load_state_dict(finished(run)["weights"])
-    return net.eval()
+RUNGS = [  # what it is called in the picture, the branch, and what differs from its laptop recipe
+    ("LeNet-5 of 1998", LENET, ""),
+    ("max pooling", LENET, "-pooling-max"),
+    ("ReLU", LENET, "-activation-relu-pooling-max"),
+    ("trained softmax output", LENET, "-activation-relu-pooling-max-output-softmax"),
+    ("full C3", LENET, "-activation-relu-pooling-max-output-softmax-c3-full"),
+    ("He's initial weights", RUNS, "-experiment-ladder-rung-start"),
+    ("twice as wide", RUNS, "-experiment-ladder-rung-wide"),
+    ("three convolutions more", RUNS, "-experiment-ladder-rung-deep"),
+    ("64x64 pixels", RUNS, "-experiment-ladder-rung-large"),
+    ("crops and mirrors", RUNS, "-experiment-ladder-rung-crops"),
+    ("dropout", RUNS, "-experiment-ladder-rung-dropout"),
+    ("AlexNet's own recipe", RUNS, ""),
+]
 
 
-def filters_of_two_groups():
-    """The kernels of conv1, those that feed each half of conv2 beside each other."""
-    weight = trained(LAPTOP).conv1.weight.detach()[:, 0]
-    figure = Figure(figsize=(10, 2.2), layout="constrained")
-    limit = weight.abs().max()
-    halves = figure.subfigures(1, 2, wspace=0.05)
-    for half, kernels, name in zip(halves, weight.chunk(2), ("first", "second")):
-        half.suptitle(f"conv1, {name} group", fontsize=10)
-        for axes, kernel in zip(half.subplots(2, len(kernels) // 2).flat, kernels):
-            axes.imshow(kernel.numpy(), cmap="gray", vmin=-limit, vmax=limit)
-            axes.axis("off")
-    save(figure, FOLDER / "two-groups.png")
+def rung(branch, flags):
+    return [branch / f"laptop{flags}-seed{seed}" for seed in SEEDS]
 
 
-@torch.no_grad()
-def normalization():
-    """What local response normalization does to the maps of conv1, for one test image."""
-    net, (loaded, mean) = trained(LAPTOP), fashion()
-    side = RECIPES["laptop"].side
-    seen = []
-    net.conv1.register_forward_hook(lambda layer, inputs, output: seen.append(output))
-    images = loaded.test[0][:1]
-    center_crop(net, prepare(images, side, mean), RECIPES["laptop"].image_size)
-    before = torch.relu(seen[0])
-    after = local_response_norm(before)
-    divisor = (before / after.clamp(min=1e-9)).where(before > 0, torch.nan)
-    i = int((before.amax((2, 3)) * (before > 0).float().mean((2, 3))).argmax())
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    panels = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.6))
-    panels[0].imshow(images[0, 0].numpy(), cmap="gray_r")
-    panels[0].set_title("the image", fontsize=9)
-    for axes, values, title in (
-        (panels[1], before[0, i], f"map {i} of conv1, after ReLU"),
-        (panels[2], after[0, i], "the same, normalized"),
-    ):
-        shown = axes.imshow(values.numpy(), cmap="gray", vmin=0)
-        figure.colorbar(shown, ax=axes, shrink=0.7)
-        axes.set_title(title, fontsize=9)
-    for axes in panels[:3]:
-        axes.axis("off")
-    keep = before > 0
-    panels[3].scatter(before[keep].numpy(), divisor[keep].numpy(), s=4, alpha=0.5)
-    panels[3].axhline(2**0.75, color="tab:orange", label="$k^\\beta$, with silent neighbours")
-    panels[3].set(xlabel="activity, all maps", ylabel="divided by")
-    panels[3].legend(fontsize=8)
-    save(figure, FOLDER / "normalization.png")
-
-
-ABLATIONS = {
-    "as published": "",
-    "no normalization": "-no-lrn",
-    "separate pooling": "-pooling-separate",
-    "tanh": "-activation-tanh",
-    "one group": "-groups-1",
-    "no dropout": "-dropout-0.0",
-}
-
-
-def runs_of(flags):
-    return [RUNS / f"laptop-epochs-{EPOCHS}{flags}-seed{seed}" for seed in (0, 1)]
-
-
-def ablations():
-    """Validation error by epoch, each idea switched off in turn; mean of two seeds."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
+def ladder():
+    """Accuracy on test images of each rung, from the bottom up: a dot a seed, and the mean."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for name, flags in ABLATIONS.items():
-        errors = [100 - 100 * a for a in mean_curve(runs_of(flags), "validation_accuracy")]
-        style = {"color": "black", "linewidth": 2.5} if not flags else {}
-        axes.plot(range(1, len(errors) + 1), errors, marker=".", label=name, **style)
-    axes.set(xlabel="epoch", ylabel="error on validation images, %", yscale="log")
-    ticks = (8, 10, 15, 20, 30, 50, 90)
-    axes.set_yticks(ticks, ticks)
-    axes.minorticks_off()
+    means = []
+    for y, (_, branch, flags) in enumerate(RUNGS):
+        weights = [checkpoint.load(run / "weights.pt") for run in rung(branch, flags)]
+        values = [100 * saved["result"]["metrics"]["accuracy"] for saved in weights]
+        means.append(sum(values) / len(values))
+        axes.plot(values, [y] * len(values), "o", color="tab:blue", alpha=0.45)
+        axes.text(1.01, y, f"{means[-1]:.2f}", transform=axes.get_yaxis_transform(), va="center")
+    axes.plot(means, range(len(means)), "|-", color="black", lw=1, markersize=12, markeredgewidth=2)
+    axes.set_yticks(range(len(RUNGS)), [f"{name}  {y}" for y, (name, *_) in enumerate(RUNGS)])
+    axes.set(xlabel="accuracy on test images, %: a dot for each seed, and their mean")
+    axes.set_ylim(-0.6, len(RUNGS) - 0.3)
     axes.grid(alpha=0.3)
-    axes.legend()
-    save(figure, FOLDER / "ablations.png")
+    save(figure, FOLDER / "ladder.png")
 
 
-LITTLE = {"with dropout": "", "without": "-dropout-0.0"}
+LITTLE = {"with dropout": 0.5, "without": 0.0}
 
 
-def little_data(flags):
-    return [RUNS / f"laptop-epochs-100-limit-5500{flags}-seed{seed}" for seed in (0, 1)]
+def little_data(dropout):
+    """The runs on a tenth of the images, at the rate that the laptop recipe had then."""
+    then = {"epochs": 100, "batch_size": 128, "lr": 0.02, "limit": 5500, "dropout": dropout}
+    recipe = dataclasses.replace(RECIPES["laptop"], name="laptop")
+    return [RUNS / recipe.but(**then, seed=seed).title() for seed in (0, 1)]
 
 
 def overfitting():
     """Loss and accuracy on 5,500 training images and on validation images; mean of two seeds."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy")):
-        for (name, flags), color in zip(LITTLE.items(), ("black", "tab:red")):
+        for (name, dropout), color in zip(LITTLE.items(), ("black", "tab:red")):
             for part, style in (("train", ":"), ("validation", "-")):
-                means = mean_curve(little_data(flags), f"{part}_{quantity}")
+                means = mean_curve(little_data(dropout), f"{part}_{quantity}")
                 axes.plot(
                     range(1, len(means) + 1), means, style, color=color, label=f"{name}, {part}"
                 )
@@ -287,12 +321,12 @@ def overfitting():
 
 
 def main():
-    tried = [run for flags in ABLATIONS.values() for run in runs_of(flags)]
-    little = [run for flags in LITTLE.values() for run in little_data(flags)]
-    draw_finished({architecture: [], augmentation: [], start: []})
-    draw_finished({filters_of_two_groups: [LAPTOP], normalization: [LAPTOP]})
-    draw_finished({ablations: tried, overfitting: little})
+    rungs = [run for _, *where in RUNGS for run in rung(*where)]
+    little = [run for dropout in LITTLE.values() for run in little_data(dropout)]
+    draw_finished({architecture: [], dropout: [], groups: [], augmentation: [], start: []})
+    draw_finished({ladder: rungs, overfitting: little})
 
 
 if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
     main()

@@ -1,23 +1,27 @@
-"""Draw the pictures of summary.md that train.py does not draw.
+"""Draw the pictures of summary.md and notes.md that train.py does not draw.
 
-    python train.py && python train.py --recipe paper --data fashion-mnist
+    python train.py && python experiments.py shifts
     python figures/draw.py [RUNS] [FOLDER]
 
-RUNS (default: checkpoints/LeNet) has those two runs; the pictures go to FOLDER (default: RUNS).
-What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
+RUNS (default: checkpoints/LeNet) has those runs; the pictures go to FOLDER (default: RUNS).
+What cannot be drawn, since a run is not there, is said. `make figures` on main calls this. The
+picture of notes.md is of two more runs, which notes.md names.
 """
 
+import colorsys
+import dataclasses
 import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import ROOT
-from harness.checkpoint import finished
+from experiments import PIXELS, RATES, SEEDS, SHIFTS
+from harness import ROOT, checkpoint
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import C3_TABLE, LeNet5, digit_codes
@@ -27,11 +31,162 @@ from train import RECIPES, prepare
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-LAPTOP, PAPER = RUNS / "laptop-seed0", RUNS / "paper-data-fashion-mnist-seed0"
+
+
+def folder(recipes, name, **values):
+    """The folder of a run of the recipe `laptop` with other values, its name as a run has it."""
+    return RUNS / dataclasses.replace(recipes["laptop"], name=name).but(**values).title()
+
+
+LAPTOP = RUNS / "laptop-seed0"
+LARGE = folder(RECIPES, "laptop", epochs=20, batch_size=128, lr=4e-3)
+PAPER = RUNS / "paper-data-fashion-mnist-seed0"
+MOVED = {
+    network: [
+        folder(SHIFTS, "laptop-experiment-shifts", network=network, lr=rate, seed=seed)
+        for seed in range(SEEDS)
+    ]
+    for network, rate in RATES.items()
+}
+
+
+def grid(axes, corner, values, colors, words=None, side=1.0):
+    """A matrix as cells from its upper left corner down, with a number in each."""
+    left, top = corner
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            color = colors(i, j, value)
+            place = (left + side * j, top - side * (i + 1))
+            axes.add_patch(Rectangle(place, side, side, facecolor=color, edgecolor="#999", lw=0.7))
+            word = f"{value:g}".replace("-", "−") if words is None else words(value)
+            ink = "white" if color == "#444444" else "black"
+            middle = (place[0] + side / 2, place[1] + side / 2)
+            axes.text(*middle, word, ha="center", va="center", fontsize=10, color=ink)
+
+
+def frame(axes, corner, side, color="#d9822b"):
+    """An empty square from its upper left corner down."""
+    place = (corner[0], corner[1] - side)
+    axes.add_patch(Rectangle(place, side, side, facecolor="none", edgecolor=color, lw=2.5))
+
+
+def hues(count, order):
+    """Light colors, all different; neighbors differ much, since they are `order` apart."""
+    shades = [(i * order % count) / count for i in range(count)]
+    return [
+        colorsys.hls_to_rgb(hue, (0.78, 0.66, 0.86)[i % 3], 0.8) for i, hue in enumerate(shades)
+    ]
+
+
+def convolution():
+    """A 3x3 filter on a 4x4 image, the same with the image moved, and both kinds of matrices."""
+    image = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0]])
+    weights = torch.tensor([[-1, 2, -1]] * 3)
+    nine, all_64 = hues(9, 4), hues(64, 27)
+    matrix = [[None] * 16 for _ in range(4)]  # which weight stands where
+    for place in range(4):
+        for weight in range(9):
+            row, column = place // 2 + weight // 3, place % 2 + weight % 3
+            matrix[place][4 * row + column] = weight
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots()
+
+    def ink(i, j, value):
+        return "#444444" if value else "white"
+
+    def tied(i, j, value):
+        return nine[3 * i + j]
+
+    def plain(i, j, value):
+        return "#eeeeee"
+
+    titles = {2: "image", 8.5: "filter", 13: "output"}
+    titles |= {22: "image, moved right", 28.5: "the same filter", 33: "output"}
+    for x, title in titles.items():
+        axes.text(x, 0.5, title, ha="center", fontsize=11)
+    for left, moved in ((0, 0), (20, 1)):
+        shifted = image.roll(moved, 1)
+        output = F.conv2d(shifted[None, None].float(), weights[None, None].float())[0, 0]
+        grid(axes, (left, 0), shifted.tolist(), ink)
+        axes.text(left + 5.5, -2, "∗", ha="center", va="center", fontsize=16)
+        grid(axes, (left + 7, -0.5), weights.tolist(), tied)
+        axes.text(left + 11, -2, "=", ha="center", va="center", fontsize=16)
+        grid(axes, (left + 12, -1), output.tolist(), plain)
+        frame(axes, (left + moved, -1), 3)
+        frame(axes, (left + 12 + moved, -2), 1)
+
+    flat = weights.flatten().tolist()
+    for left, title in ((0, "convolution: 36 connections, 9 weights"), (20, "")):
+        title = title or "fully connected: 64 connections, 64 weights"
+        axes.text(left + 8, -6.2, title, ha="center", fontsize=11)
+        axes.text(left + 8, -11.3, "16 pixels, row by row", ha="center", va="top", fontsize=10)
+    axes.text(-0.4, -8.7, "4 outputs", ha="right", va="center", fontsize=10, rotation=90)
+    grid(
+        axes,
+        (0, -6.7),
+        matrix,
+        lambda i, j, weight: "white" if weight is None else nine[weight],
+        lambda weight: "" if weight is None else f"{flat[weight]}".replace("-", "−"),
+    )
+    dense = torch.arange(64).view(4, 16).tolist()
+    grid(axes, (20, -6.7), dense, lambda i, j, weight: all_64[weight], lambda weight: "")
+    axes.set(xlim=(-1.5, 36.5), ylim=(-12.3, 1.3), aspect="equal")
+    axes.axis("off")
+    save(figure, FOLDER / "convolution.png")
+
+
+def receptive_fields():
+    """What one unit of each layer sees: on a test image, and from the side, unit by unit."""
+    image = prepare(load(RECIPES["laptop"]).test[0][:1])[0, 0]
+    layers = {"C1": (5, 1), "S2": (2, 2), "C3": (5, 1), "S4": (2, 2), "C5": (5, 1)}  # size, stride
+    starts = {"C1": 12, "S2": 12, "C3": 8, "S4": 8, "C5": 0}
+    colors = ["#c62828", "#c06a10", "#2e7d32", "#1565c0", "#6a1b9a"]
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    axes, side = figure.subplots(1, 2, width_ratios=(1, 1.25))
+    axes.imshow(image, cmap="gray_r", vmax=1.9, extent=(0, 32, 32, 0))
+    axes.set_title("one unit of each layer on the image", fontsize=11)
+    side.set_title("from the side: one unit of C3 and what it sees", fontsize=11)
+    field, apart, units, inset = 1, 1, 32, 0.9
+    below = [i + 0.5 for i in range(units)]  # where the middle of each unit's field is
+    side.plot(below, [0] * units, "s", color="#777", markersize=4)
+    side.text(-1, 0, "input", ha="right", va="center", fontsize=11)
+    seen = {"C3": {4}}
+    seen["S2"] = {i for unit in seen["C3"] for i in range(unit, unit + 5)}
+    seen["C1"] = {i for unit in seen["S2"] for i in (2 * unit, 2 * unit + 1)}
+    for height, ((layer, (size, stride)), color) in enumerate(zip(layers.items(), colors), 1):
+        field, apart = field + (size - 1) * apart, apart * stride
+        units = (units - size) // stride + 1
+        inset -= 0.15  # so that edges that coincide are both seen
+        start, edge = starts[layer] + inset / 2, field - inset
+        place = (start, start)
+        axes.add_patch(Rectangle(place, edge, edge, facecolor="none", edgecolor=color, lw=2.2))
+        words = f"{layer}: {field}x{field}"
+        inside = layer in ("C1", "C3", "C5")
+        x, y = start + 0.5, start + (0.4 if inside else -0.3)
+        across = "top" if inside else "bottom"
+        small = 8 if layer == "C1" else 10
+        axes.text(x, y, words, color=color, fontsize=small, va=across, fontweight="bold")
+
+        middles = [apart * i + field / 2 for i in range(units)]
+        for i in seen.get(layer, ()):
+            for j in range(stride * i, stride * i + size):
+                side.plot([middles[i], below[j]], [height, height - 1], color=color, lw=0.6)
+        side.plot(middles, [height] * units, "o", color=color, markersize=5)
+        own = [middles[i] for i in seen.get(layer, ())]
+        side.plot(own, [height] * len(own), "o", color="black", markersize=5)
+        side.text(-1, height, layer, ha="right", va="center", fontsize=11, color=color)
+        side.text(33, height, f"sees {field}", va="center", fontsize=11, color=color)
+        below = middles
+    axes.set(xlim=(-0.3, 32.3), ylim=(32.3, -0.3))
+    side.set(xlim=(-5, 39), ylim=(-0.4, 5.4))
+    axes.axis("off")
+    side.axis("off")
+    save(figure, FOLDER / "receptive-fields.png")
 
 
 def architecture():
-    """Every map of LeNet-5 in one scale, with the field that one unit of the next layer sees."""
+    """Every feature map of LeNet-5 in one scale, with the field of one unit of the next layer."""
     stages = [("input", 1, 32), ("C1", 6, 28), ("S2", 6, 14), ("C3", 16, 10), ("S4", 16, 5)]
     fields = {"input": 5, "C1": 2, "S2": 5, "C3": 2, "S4": 5}
     figure = Figure(figsize=(10, 2.9), layout="constrained")
@@ -75,11 +230,12 @@ def c3_and_codes():
     for i, inputs in enumerate(C3_TABLE):
         sees[list(inputs), i] = 1
     axes.imshow(sees.numpy(), cmap="Blues", vmin=0, vmax=1.6)
-    axes.set(xlabel="map of C3", ylabel="map of S2", xticks=range(16), yticks=range(6))
+    axes.set(xlabel="feature map of C3", ylabel="feature map of S2")
+    axes.set(xticks=range(16), yticks=range(6))
     for edge in range(16):
         axes.axvline(edge - 0.5, color="white")
         axes.axhline(min(edge, 6) - 0.5, color="white")
-    table.suptitle("What each map of C3 sees", fontsize=10)
+    table.suptitle("What each feature map of C3 sees", fontsize=10)
     for axes, code in zip(codes.subplots(2, 5).flat, digit_codes()):
         axes.imshow(code.view(12, 7).numpy(), cmap="gray_r")
         axes.axis("off")
@@ -90,7 +246,7 @@ def c3_and_codes():
 def trained():
     """LeNet-5 with the weights of the laptop recipe."""
     net = LeNet5()
-    net.load_state_dict(finished(LAPTOP)["weights"])
+    net.load_state_dict(checkpoint.weights(LAPTOP))
     return net.eval()
 
 
@@ -108,7 +264,7 @@ def maps():
     figure = Figure(figsize=(10, 6.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(4, 2.2))
     for band, (stage, layer) in zip(upper.subfigures(4, 1), rows):
-        title = f"{stage}: {len(layer)} maps, {layer.shape[1]}×{layer.shape[2]}"
+        title = f"{stage}: {len(layer)} feature maps, {layer.shape[1]}×{layer.shape[2]}"
         band.suptitle(title, x=0.005, ha="left", fontsize=9)
         for axes, map_ in zip(band.subplots(1, 16), layer):
             axes.imshow(map_.numpy(), cmap="gray", vmin=-1.7159, vmax=1.7159)
@@ -128,20 +284,39 @@ def maps():
     parts[3].barh(loaded.classes, distances.tolist(), color=colors)
     parts[3].invert_yaxis()
     parts[3].tick_params(labelsize=8)
-    parts[3].set_title("distance from F6 to each code", fontsize=9)
+    parts[3].set_title("squared distance from F6 to each code", fontsize=9)
     save(figure, FOLDER / "maps.png")
 
 
+def shifts():
+    """Accuracy against the pixels by which the images are moved; a dot for each seed."""
+    labels = {"lenet": ("LeNet-5", "tab:blue"), "full": ("fully connected", "tab:gray")}
+    figure = Figure(figsize=(7, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for network, runs in MOVED.items():
+        label, color = labels[network]
+        found = [checkpoint.load(run / "weights.pt")["result"]["metrics"] for run in runs]
+        values = [[100 * metrics[f"moved_{pixels}"] for pixels in PIXELS] for metrics in found]
+        axes.plot(PIXELS, torch.tensor(values).mean(0), color=color, label=label)
+        for own in values:
+            axes.plot(PIXELS, own, ".", color=color)
+    axes.set(xlabel="pixels to the right", ylabel="accuracy, %", ylim=(0, 100), xticks=PIXELS)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    save(figure, FOLDER / "shifts.png")
+
+
 def two_trainings():
-    """Validation accuracy by pass: the laptop recipe and the training of 1998."""
+    """Error by pass: the training of 1998, and one of today in batches of 128."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
-    for folder, label in ((LAPTOP, "laptop recipe"), (PAPER, "training of 1998")):
-        for part, style in (("validation", "-"), ("train", ":")):
-            values = [100 - 100 * a for a in mean_curve([folder], f"{part}_accuracy")]
+    trainings = {LARGE: ("Adam, batches of 128", "tab:blue")}
+    trainings[PAPER] = ("training of 1998", "tab:orange")
+    for run, (label, color) in trainings.items():
+        for part, style, word in (("validation", "-", "validation"), ("train", ":", "training")):
+            values = [100 - 100 * a for a in mean_curve([run], f"{part}_accuracy")]
             passes = range(1, len(values) + 1)
-            color = "tab:blue" if folder == LAPTOP else "tab:orange"
-            axes.plot(passes, values, style, color=color, marker=".", label=f"{label}, {part}")
+            axes.plot(passes, values, style, color=color, marker=".", label=f"{label}: {word}")
     axes.set(xlabel="passes over the training images", ylabel="error, %", ylim=(0, 25))
     axes.set_xticks(range(0, 21, 5))
     axes.grid(alpha=0.3)
@@ -149,11 +324,15 @@ def two_trainings():
     save(figure, FOLDER / "two-trainings.png")
 
 
-def main():
-    draw_finished(
-        {architecture: [], c3_and_codes: [], maps: [LAPTOP], two_trainings: [LAPTOP, PAPER]}
-    )
-
-
 if __name__ == "__main__":
-    main()
+    draw_finished(
+        {
+            convolution: [],
+            receptive_fields: [],
+            architecture: [],
+            c3_and_codes: [],
+            maps: [LAPTOP],
+            shifts: sum(MOVED.values(), []),
+            two_trainings: [LARGE, PAPER],
+        }
+    )
