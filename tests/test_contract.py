@@ -151,6 +151,17 @@ def test_an_experiment_has_to_be_named(branch):
         assert all(f"experiments.py {name}" in done.out for name in branch.experiments.EXPERIMENTS)
 
 
+def test_its_pictures_can_be_drawn(branch, monkeypatch):
+    """As far as that needs no picture: each function is there, and none waits for a run."""
+    if not (branch.home / "figures" / "draw.py").exists():
+        pytest.skip("has no draw.py")
+    pictures = {}
+    monkeypatch.setattr(branch.plots, "draw_finished", pictures.update)
+    done = branch("figures/draw.py")
+    assert done.code == 0 and done.err == ""
+    assert pictures and all(map(callable, pictures))
+
+
 def ablations(branch):
     """The fields of the recipe that are on or off, or one of several; with the other values."""
     recipe = branch.train.RECIPES["laptop"]

@@ -1,8 +1,7 @@
-"""Draw the pictures of summary.md that train.py does not draw.
+"""Draw the pictures of summary.md and notes.md that are no curves of one run.
 
-    python train.py && python train.py --seed 1 && python train.py --seed 2
-    python experiments.py activation && python experiments.py scaled
-    python experiments.py dead
+    for seed in 0 1 2; do python train.py --pooling subsampling --seed $seed; done
+    python experiments.py depth && python experiments.py dead
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/ReLU) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -10,100 +9,124 @@ What cannot be drawn, since a run is not there, is said. `make figures` on main 
 """
 
 import sys
+from math import log
 from pathlib import Path
 from statistics import mean
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments import COMPARED, SUCCESSORS, slope
-from harness import ROOT
-from harness.checkpoint import finished
+from experiments import DEPTH, DEPTHS, PLAIN, SUCCESSORS, slope
+from harness import ROOT, checkpoint
 from harness.images import load
 from harness.plots import draw_finished, read_points, save
-from model import ACTIVATIONS, LeNet5
+from model import LeNet5
+from networks import ACTIVATIONS, Plain
 
 from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "ReLU"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-RACE, SCALED, DEAD = (
-    RUNS / f"laptop-experiment-{name}-seed0" for name in ("activation", "scaled", "dead")
-)
-LAPTOP = [RUNS / f"laptop-seed{seed}" for seed in range(3)]
-LAYERS = ("conv1", "conv2", "conv3")
-NETWORKS = {  # as the words in their boxes; a star: an activation follows
-    "LeNet-5": "C1 5×5, 6*|S2*|C3 5×5, 16*|S4*|C5 5×5, 120*|F6 84*|distances 10",
-    "ConvNet": "conv1 5×5, 32*|max|conv2 5×5, 32*|max|conv3 5×5, 64*|max|fc4 10",
-    "CNN": "conv1 3×3, 32*|conv2 3×3, 32*|max|conv3 3×3, 64*|conv4 3×3, 64*|max|fc5 256*|fc6 10*",
-    "FFNN": "fc1 512*|fc2 512*|fc3 512*|fc4 10*",
-}
-
-
-def architecture():
-    """The networks as rows of boxes, from the input on the left; orange: an activation follows."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for row, (name, boxes) in enumerate(NETWORKS.items()):
-        axes.text(-0.15, -row, name, ha="right", va="center", fontweight="bold")
-        for column, words in enumerate(boxes.split("|")):
-            active = words.endswith("*")
-            kind, _, size = words.strip("*").partition(" ")
-            color = "#f6c88f" if active else "#dbe9f6"
-            box = Rectangle((column, -row - 0.32), 0.86, 0.64, facecolor=color, edgecolor="#1f4e79")
-            axes.add_patch(box)
-            label = f"{kind}\n{size}".strip()
-            axes.text(column + 0.43, -row, label, ha="center", va="center", fontsize=8)
-    axes.set(xlim=(-1.2, 8), ylim=(-3.5, 0.5))
-    axes.axis("off")
-    save(figure, FOLDER / "architecture.png")
+DEPTH_RUN, DEAD_RUN = (RUNS / f"laptop-experiment-{name}-seed0" for name in ("depth", "dead"))
+SUBSAMPLED = [RUNS / f"laptop-pooling-subsampling-seed{seed}" for seed in range(3)]
+NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "gelu": "GELU"}  # others as they are
+COLORS = {"sigmoid": "tab:red", "tanh": "tab:green", "relu": "tab:blue"}  # those of the race
 
 
 def functions():
-    """Each activation, and its slope."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    """Three activations, and their slopes."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     a = torch.linspace(-5, 5, 1001)
-    for name in ("sigmoid", "tanh", "squash", "relu", "leaky", "gelu"):
-        f = ACTIVATIONS[name]
-        style = "--" if name in ("leaky", "gelu") else "-"
-        left.plot(a, f(a), style, label=name)
-        right.plot(a, slope(f, a), style, label=name)
-    left.set(title="the activation f(a)", xlabel="a", ylim=(-2, 3))
-    right.set(title="its slope f'(a)", xlabel="a")
+    places = {"relu": ((0.6, 2.2), (2.6, 1.03)), "tanh": ((2.9, 1.06), (0.75, 0.72))}
+    places["sigmoid"] = ((2.9, 0.68), (2.0, 0.16))
+    for name in PLAIN:
+        f, color = ACTIVATIONS[name], COLORS[name]
+        for axes, values, place in zip((left, right), (f(a), slope(f, a)), places[name]):
+            axes.plot(a, values, color=color, linewidth=2)
+            axes.text(*place, NAMES.get(name, name), color=color, fontweight="bold")
+    left.set(title="activation f(a)", xlabel="weighted sum a", ylim=(-1.2, 3))
+    right.set(title="its slope f'(a)", xlabel="weighted sum a", ylim=(-0.05, 1.15))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    left.legend()
     save(figure, FOLDER / "functions.png")
 
 
-def signals():
-    """What a gradient meets, by layer: how much of each layer is flat, and what is left of it."""
-    figure = Figure(figsize=(10, 5.6), layout="constrained")
-    rows = figure.subplots(2, 2, sharey="col")
-    for (shares, norms), comparison, title in zip(
-        rows, (RACE, SCALED), ("raw pixels, weights of 0.01", "pixels and weights scaled")
-    ):
-        points = [row for row in read_points(comparison) if not row["limit"]]
-        for i, name in enumerate(COMPARED):
-            own = [row for row in points if row["activation"] == name]
-            ends = [row for row in own if row["epoch"] == max(points, key=epoch)["epoch"]]
-            starts = [row for row in own if row["epoch"] == "1"]
-            flat = [100 * mean(float(row[f"flat_{layer}"]) for row in ends) for layer in LAYERS]
-            norm = [mean(float(row[f"gradient_{layer}"]) for row in starts) for layer in LAYERS]
-            places = [j + 0.2 * (i - 1.5) for j in range(len(LAYERS))]
-            shares.bar(places, flat, 0.18, label=name)
-            norms.bar(places, norm, 0.18, label=name)
-        shares.set(title=f"{title}: flat in the last epoch, %", xticks=range(3), xticklabels=LAYERS)
-        norms.set(title="gradient by the weights, before training", yscale="log")
-        norms.set(xticks=range(3), xticklabels=LAYERS)
-    handles, labels = rows[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    save(figure, FOLDER / "signals.png")
+def fading():
+    """Signal and gradient, layer by layer, in plain networks of 16 layers before training."""
+    loaded = load(DEPTH["laptop"])
+    images, labels = prepare(loaded.validation[0][:1000]), loaded.validation[1][:1000]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in PLAIN:
+        found = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            found.append(measured(Plain(depth=16, activation=name), images, labels))
+        signal, gradient, weights = ([mean(values) for values in zip(*c)] for c in zip(*found))
+        print(
+            f"{name:<8} depends on the image: {signal[0]:.2g} to {signal[-1]:.2g}",
+            f"gradient with respect to the sums: {gradient[-1]:.2g} to {gradient[0]:.2g}",
+            f"to the first layer's weights: {weights[0]:.2g}",
+            sep="  ",
+        )
+        for axes, values in ((left, signal), (right, gradient)):
+            axes.plot(range(1, 17), values, ".-", color=COLORS[name], label=NAMES.get(name, name))
+    left.set(title="share of the sums that depends on the image")
+    right.set(title="length of the gradient with respect to the sums")
+    for axes in (left, right):
+        axes.set(yscale="log", xlabel="layer", xticks=(1, 4, 8, 12, 16))
+        axes.grid(alpha=0.3)
+    left.legend(loc="lower left")
+    save(figure, FOLDER / "fading.png")
+
+
+def measured(net, images, labels):
+    """What a network has in each layer: (signal, gradient, gradient with respect to the weights).
+
+    signal: of the mean square of the layer's sums, the share that depends on the image.
+    gradient: the length of the loss's gradient with respect to the sums of all images.
+    """
+    layers, sums = [*net.children()], []
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, inputs, a: sums.append(a))
+    loss = F.cross_entropy(net(images), labels)
+    weights = [layer.weight for layer in layers]
+    found = torch.autograd.grad(loss, sums + weights)
+    signal = [(a.var(0).mean() / a.square().mean()).item() for a in sums]
+    lengths = [gradient.norm().item() for gradient in found]
+    return signal, lengths[: len(sums)], lengths[len(sums) :]
+
+
+def depth():
+    """Training loss in the last epoch against depth: a line an activation, a dot a seed."""
+    points = [row for row in read_points(DEPTH_RUN) if not row["limit"]]
+    last = max(map(epoch, points))
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for shift, name in zip((0, 0.05, -0.05), PLAIN):
+        own = [row for row in points if row["activation"] == name and epoch(row) == last]
+        losses = {
+            i: [float(row["train_loss"]) for row in own if row["depth"] == str(layers)]
+            for i, layers in enumerate(DEPTHS)
+        }
+        means = {i + shift: mean(found) for i, found in losses.items() if found}
+        label = NAMES.get(name, name)
+        axes.plot([*means], [*means.values()], color=COLORS[name], label=label)
+        for i, found in losses.items():
+            places = [i + shift] * len(found)
+            axes.plot(places, found, "o", color=COLORS[name], markersize=5, alpha=0.7)
+    axes.axhline(log(10), color="gray", linestyle=":")
+    axes.text(0, log(10), "guessing", color="gray", va="bottom")
+    axes.set(xlabel="layers of weights", ylabel="training loss, last epoch", ylim=(0, 2.5))
+    axes.set_xticks(range(len(DEPTHS)), DEPTHS)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center left")
+    save(figure, FOLDER / "depth.png")
 
 
 def epoch(row):
@@ -112,7 +135,7 @@ def epoch(row):
 
 @torch.no_grad()
 def silent_share(net, images):
-    """{stage: the share of its units, or maps, with no positive sum in any of the images}."""
+    """{stage: the share of its units, or feature maps, with no positive sum in any image}."""
     silent = {}
     for name, stage in list(net.named_children())[:-1]:
         stage.register_forward_hook(
@@ -125,45 +148,48 @@ def silent_share(net, images):
 
 
 def silent_lenet():
-    """The silent units of LeNet-5 with ReLU, before and after the default run, three seeds."""
+    """Silent units of LeNet-5 with ReLU and trained subsampling, and what max pooling changes."""
     loaded = load(RECIPES["laptop"])
     images = prepare(loaded.validation[0])
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes = figure.subplots()
-    for side, label in ((-0.2, "before training"), (0.2, "after")):
+    kinds = [("max", "before"), ("subsampling", "before"), ("subsampling", "after")]
+    for side, color, (pooling, when) in zip((-0.27, 0, 0.27), ("silver", "C0", "C1"), kinds):
         shares = []
-        for seed, run in enumerate(LAPTOP):
+        for seed, run in enumerate(SUBSAMPLED):
             torch.manual_seed(seed)
-            net = LeNet5()
-            if label == "after":
-                net.load_state_dict(finished(run)["weights"])
+            net = LeNet5(pooling=pooling)
+            if when == "after":
+                net.load_state_dict(checkpoint.weights(run))
             shares.append(silent_share(net, images))
-        print(label, [{name: f"{share:.0%}" for name, share in each.items()} for each in shares])
-        places = [i + side for i in range(len(shares[0]))]
-        heights = [100 * mean(each[stage] for each in shares) for stage in shares[0]]
-        axes.bar(places, heights, 0.36, label=label)
+        means = {stage: mean(each[stage] for each in shares) for stage in shares[0]}
+        label = f"{pooling.replace('max', 'max pooling')}, {when} training"
+        print(label, {stage: f"{share:.0%}" for stage, share in means.items()})
+        places = [i + side for i in range(len(means))]
+        heights = [100 * share for share in means.values()]
+        axes.bar(places, heights, 0.25, color=color, label=label)
         for each in shares:
             axes.plot(places, [100 * share for share in each.values()], "k.", markersize=4)
     axes.set(ylabel="silent for every image, %", ylim=(0, 100))
-    axes.set_xticks(range(len(shares[0])), shares[0])
-    axes.legend()
+    axes.set_xticks(range(len(means)), means)
+    axes.legend(loc="upper left")
     save(figure, FOLDER / "silent-lenet.png")
 
 
 def dead_units():
-    """Training error and dead maps by learning rate: a column an activation, a point a seed."""
+    """Training error and dead feature maps by learning rate: a dot for each seed."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    points = read_points(DEAD)
+    points = read_points(DEAD_RUN)
     rates, last = sorted({row["lr"] for row in points}, key=float), max(map(epoch, points))
     for i, name in enumerate(SUCCESSORS):
         ends = [row for row in points if row["activation"] == name and epoch(row) == last]
         places = [rates.index(row["lr"]) + 0.15 * (i - 1) for row in ends]
         errors = [100 - 100 * float(row["train_accuracy"]) for row in ends]
-        left.plot(places, errors, "o", label=name)
-        right.plot(places, [100 * float(row["dead_conv2"]) for row in ends], "o", label=name)
+        left.plot(places, errors, "o", label=NAMES[name])
+        right.plot(places, [100 * float(row["dead_conv2"]) for row in ends], "o")
     left.set(title="training error in the last epoch, %")
-    right.set(title="maps of conv2 that are flat for every image, %")
+    right.set(title="dead feature maps in conv2, %")
     for axes in (left, right):
         axes.set(xlabel="learning rate", xticks=range(len(rates)), xticklabels=rates)
         axes.grid(alpha=0.3)
@@ -175,10 +201,10 @@ def main():
     draw_finished(
         {
             functions: [],
-            architecture: [],
-            signals: [RACE, SCALED],
-            silent_lenet: LAPTOP,
-            dead_units: [DEAD],
+            fading: [],
+            depth: [DEPTH_RUN],
+            silent_lenet: SUBSAMPLED,
+            dead_units: [DEAD_RUN],
         }
     )
 
