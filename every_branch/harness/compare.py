@@ -82,7 +82,7 @@ def compare(name, settings, runs, panels, quantity, level=None):
     ]
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key, "") for key in columns} for row in rows]
-    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}, {settings.title()}"
+    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}: {settings.words()}"
     lock.hold(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

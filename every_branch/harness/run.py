@@ -28,7 +28,7 @@ class Run:
 
     def __init__(self, name, settings, **more):
         self.settings, self.device = settings, device.choose(settings.device)
-        self.title = f"{name}, {settings.title()}"
+        self.title, self.words = f"{name}, {settings.title()}", f"{name}: {settings.words()}"
         self.folder = ROOT / "checkpoints" / name / settings.title()
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)

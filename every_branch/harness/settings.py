@@ -81,16 +81,25 @@ class Settings:
         new, old = new[self.chooses], old[self.chooses]
         return new > old if self.higher_is_better else new < old
 
+    def changes(self):
+        """The settings that are not the recipe's, each as the words of its flag."""
+        for name, value in self.identity().items():
+            if name not in ("recipe", "seed") and value != getattr(self.defaults or self, name):
+                words = [flag(name, value).removeprefix("--")]
+                if not isinstance(value, bool):
+                    words += map(short, value if isinstance(value, tuple) else [value])
+                yield words
+
     def title(self):
         """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
-        words = [self.name]
-        for name, value in self.identity().items():
-            if name in ("recipe", "seed") or value == getattr(self.defaults or self, name):
-                continue
-            words.append(flag(name, value).removeprefix("--"))
-            if not isinstance(value, bool):
-                words += map(short, value if isinstance(value, tuple) else [value])
-        return "-".join([*words, f"seed{self.seed}"])
+        return "-".join([self.name, *sum(self.changes(), []), f"seed{self.seed}"])
+
+    def words(self):
+        """The same for people, as the title of a picture."""
+        recipe, _, experiment = self.name.partition("-experiment-")
+        words = [f"{recipe} recipe", *([experiment] if experiment else [])]
+        words += (" ".join(change).replace("-", " ") for change in self.changes())
+        return ", ".join([*words, f"seed {self.seed}"])
 
 
 def flags(kind):

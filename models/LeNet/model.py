@@ -132,7 +132,7 @@ POOLINGS = {
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as published (II.B, Figure 2).
+    """LeNet-5 (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
     activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.

@@ -80,7 +80,7 @@ def squash(a):
 
 
 class ReLU(torch.autograd.Function):
-    """f(a) = max(0, a), forward and backward; the slope at 0 is taken as 0, as torch.relu does."""
+    """max(0, a), as Glorot et al. have it; the slope at 0 is taken as 0, as torch.relu does."""
 
     @staticmethod
     def forward(ctx, a):
@@ -148,7 +148,7 @@ POOLINGS = {
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as published (II.B, Figure 2).
+    """LeNet-5 (II.B, Figure 2).
 
     in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
     activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.

@@ -85,6 +85,6 @@ def draw(run):
     with harmless("pictures"):
         from harness import plots  # matplotlib takes a second to import, and may be broken
 
-        curves = {"curves.png": lambda path: plots.learning_curves(path, run.history, run.title)}
+        curves = {"curves.png": lambda path: plots.learning_curves(path, run.history, run.words)}
         if plots.draw(run.folder, curves):
             print("The learning curves are in curves.png there")

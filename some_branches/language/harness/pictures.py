@@ -14,9 +14,9 @@ LENGTH = 256  # characters that the picture by position goes through
 def draw(run, model, data):
     """The pictures of a finished run, into its folder."""
     drawn = {
-        "positions.png": lambda path: positions(path, by_position(model, data.test), run.title),
+        "positions.png": lambda path: positions(path, by_position(model, data.test), run.words),
         # The last: that it is there says that all are.
-        "curves.png": lambda path: plots.learning_curves(path, run.history, run.title),
+        "curves.png": lambda path: plots.learning_curves(path, run.history, run.words),
     }
     names = plots.draw(run.folder, drawn)
     print(f"Pictures there: {', '.join(names)}")

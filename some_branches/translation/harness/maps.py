@@ -18,9 +18,9 @@ def draw(run, model, data):
     found = [alignment(model, data, text, run.device) for text in sources]
     drawn = {}
     if found and found[0] is not None:
-        drawn["alignments.png"] = lambda path: alignments(path, found, run.title)
+        drawn["alignments.png"] = lambda path: alignments(path, found, run.words)
     # The last: that it is there says that all are.
-    drawn["curves.png"] = lambda path: plots.learning_curves(path, run.history, run.title)
+    drawn["curves.png"] = lambda path: plots.learning_curves(path, run.history, run.words)
     print(f"Pictures there: {', '.join(plots.draw(run.folder, drawn))}")
 
 
