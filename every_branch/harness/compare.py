@@ -67,10 +67,11 @@ def unless_diverged(function, *arguments):
         return None
 
 
-def compare(name, settings, runs, panels, quantity, level=None):
+def compare(name, settings, runs, panels, quantity, level=None, **along):
     """Write points.csv, every epoch of several runs, and curves.png, by plots.comparison().
 
-    Both go to a folder of their own, which is named for the settings of the comparison.
+    Both go to a folder of their own, which is named for the settings of the comparison. along: as
+    there, where the curves are not by epoch.
     """
     from harness import plots  # matplotlib takes a second to import: not before it is needed
 
@@ -89,8 +90,11 @@ def compare(name, settings, runs, panels, quantity, level=None):
         files.write_csv(folder / "points.csv", rows)
     except OSError as error:  # it can be made again: the runs are finished, each in its folder
         warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
-    curves = {"curves.png": lambda path: plots.comparison(path, panels, quantity, level, title)}
-    plots.draw(folder, curves)
+
+    def curves(path):
+        plots.comparison(path, panels, quantity, level, title, **along)
+
+    plots.draw(folder, {"curves.png": curves})
     print(f"Every point is in {folder / 'points.csv'}, the curves in curves.png there")
 
 

@@ -1,6 +1,6 @@
 """Draw the pictures of summary.md and notes.md that train.py does not draw.
 
-    python train.py && python experiments.py shifts
+    python train.py
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/LeNet) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -9,7 +9,6 @@ picture of notes.md is of two more runs, which notes.md names.
 """
 
 import colorsys
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from matplotlib.patches import Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments import PIXELS, RATES, SEEDS, SHIFTS
 from harness import ROOT, checkpoint
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
@@ -31,23 +29,9 @@ from train import RECIPES, prepare
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-
-
-def folder(recipes, name, **values):
-    """The folder of a run of the recipe `laptop` with other values, its name as a run has it."""
-    return RUNS / dataclasses.replace(recipes["laptop"], name=name).but(**values).title()
-
-
 LAPTOP = RUNS / "laptop-seed0"
-LARGE = folder(RECIPES, "laptop", epochs=20, batch_size=128, lr=4e-3)
+LARGE = RUNS / "laptop-batch-size-128-seed0"
 PAPER = RUNS / "paper-data-fashion-mnist-seed0"
-MOVED = {
-    network: [
-        folder(SHIFTS, "laptop-experiment-shifts", network=network, lr=rate, seed=seed)
-        for seed in range(SEEDS)
-    ]
-    for network, rate in RATES.items()
-}
 
 
 def grid(axes, corner, values, colors, words=None, side=1.0):
@@ -288,24 +272,6 @@ def maps():
     save(figure, FOLDER / "maps.png")
 
 
-def shifts():
-    """Accuracy against the pixels by which the images are moved; a dot for each seed."""
-    labels = {"lenet": ("LeNet-5", "tab:blue"), "full": ("fully connected", "tab:gray")}
-    figure = Figure(figsize=(7, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for network, runs in MOVED.items():
-        label, color = labels[network]
-        found = [checkpoint.load(run / "weights.pt")["result"]["metrics"] for run in runs]
-        values = [[100 * metrics[f"moved_{pixels}"] for pixels in PIXELS] for metrics in found]
-        axes.plot(PIXELS, torch.tensor(values).mean(0), color=color, label=label)
-        for own in values:
-            axes.plot(PIXELS, own, ".", color=color)
-    axes.set(xlabel="pixels to the right", ylabel="accuracy, %", ylim=(0, 100), xticks=PIXELS)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
-    save(figure, FOLDER / "shifts.png")
-
-
 def two_trainings():
     """Error by pass: the training of 1998, and one of today in batches of 128."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
@@ -332,7 +298,6 @@ if __name__ == "__main__":
             architecture: [],
             c3_and_codes: [],
             maps: [LAPTOP],
-            shifts: sum(MOVED.values(), []),
             two_trainings: [LARGE, PAPER],
         }
     )
