@@ -63,7 +63,7 @@ def architecture():
     axes = figure.subplots()
     rows = (70, -70)
     block(axes, -62, -56, 112, 1, "#eee")
-    axes.text(-44, -64, "image\n3@224×224\n(half the scale)", ha="center", va="top", fontsize=8)
+    axes.text(-44, -64, "image\n3@224×224\n(half the scale)", ha="center", va="top", fontsize=10)
     left, ends = 15, [(-20, 0), (-20, 0)]
     for stage, side, maps in stages:
         length, starts = maps / 3, []
@@ -81,7 +81,7 @@ def architecture():
                 f"{stage}\n{maps}@{side}×{side}",
                 ha="center",
                 va="top",
-                fontsize=8,
+                fontsize=10,
             )
         ends = [(end, middle) for middle in rows]
         left = end + 34
@@ -92,14 +92,14 @@ def architecture():
             axes.add_patch(Rectangle(corner, 5, height, facecolor=color, edgecolor="#444", lw=0.8))
             starts.append((left, middle))
             axes.text(left + 2.5, middle - height / 2 - 5, f"{stage}\n{units}", ha="center",
-                      va="top", fontsize=8)  # fmt: skip
+                      va="top", fontsize=10)  # fmt: skip
         for x, y in ends:
             for u, v in starts:
                 axes.plot((x, u), (y, v), color="#1f4e79" if y == v else "#c0392b", lw=1)
         ends = [(left + 5, middle) for middle in rows]
         left += 50
-    axes.text(-60, 118, "first GPU", fontsize=9)
-    axes.text(-60, -135, "second GPU", fontsize=9)
+    axes.text(-60, 118, "first GPU", fontsize=11)
+    axes.text(-60, -135, "second GPU", fontsize=11)
     axes.set(xlim=(-70, left - 20), ylim=(-150, 135), aspect="equal")
     axes.axis("off")
     save(figure, FOLDER / "architecture.png")
@@ -132,6 +132,8 @@ def groups():
         blocks(axes, inputs, outputs, drawn)
         weights = inputs * outputs * side**2 * len(drawn) // 4
         axes.set_title(f"{name}:\n{weights:,} weights", fontsize=10)
+    for x, y in ((72, 64), (24, 192)):
+        panels[1].text(x, y, "no\nweights", ha="center", va="center", fontsize=9)
     for axes in panels[1:]:
         wide, high = (limit / 4 for limit in (axes.get_xlim()[1], axes.get_ylim()[0]))
         for i, name in enumerate(("first\nGPU", "second\nGPU")):
@@ -144,13 +146,13 @@ def groups():
 
 
 def dropout():
-    """Four units that feed one, in two steps of a training and at test."""
+    """Four units that feed one, for two training images and at test."""
     units = (2, 1, 4, 3)
     figure = Figure(figsize=(9, 3), layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, title, mask, scale in (
-        (panels[0], "training, one step", (1, 0, 1, 0), 2),
-        (panels[1], "training, another step", (0, 1, 0, 1), 2),
+        (panels[0], "training, one image", (1, 0, 1, 0), 2),
+        (panels[1], "training, another image", (0, 1, 0, 1), 2),
         (panels[2], "test", (1, 1, 1, 1), 1),
     ):
         total = sum(scale * unit * kept for unit, kept in zip(units, mask))
@@ -177,7 +179,7 @@ def augmentation():
     """A photograph and two crops of it, one mirrored; a shift of its colors, as is and tenfold."""
     photograph = get_sample_data("grace_hopper.jpg", asfileobj=False)
     image = torch.from_numpy(decode(photograph, 256))[None]
-    windows = {"tab:orange": (4, 0), "white": (28, 32)}  # color: top, left
+    windows = {"tab:orange": (4, 2), "white": (26, 28)}  # color: top, left
     crops = [crop(image, top, left, 224)[0] for top, left in windows.values()]
     alone = Data(("",), 3, (image, torch.zeros(1)), None, None, RECIPES["paper"])
     components = principal_components(alone.colors()[1])
@@ -188,11 +190,11 @@ def augmentation():
     panels = figure.subplots(2, 3)
     for axes, title, picture in (
         (panels[0, 0], "the photograph, 256x256", image[0]),
-        (panels[0, 1], "a crop of 224x224", crops[0]),
-        (panels[0, 2], "another, mirrored", crops[1].flip(2)),
+        (panels[0, 1], "a crop of 224x224 (orange)", crops[0]),
+        (panels[0, 2], "another (white), mirrored", crops[1].flip(2)),
         (panels[1, 0], "colors shifted, as in training", image[0] + shift),
-        (panels[1, 1], "ten times as strongly", image[0] + 10 * shift),
-        (panels[1, 2], "the other way", image[0] - 10 * shift),
+        (panels[1, 1], "the same, ten times as strong", image[0] + 10 * shift),
+        (panels[1, 2], "the opposite, ten times as strong", image[0] - 10 * shift),
     ):
         axes.imshow(picture.clamp(0, 255).byte().permute(1, 2, 0).numpy())
         axes.set_title(title, fontsize=10)
