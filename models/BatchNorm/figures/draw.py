@@ -1,4 +1,4 @@
-"""Draw the pictures of summary.md that train.py does not draw.
+"""Draw the pictures of summary.md and notes.md that train.py does not draw.
 
     python experiments.py figure1 && python experiments.py figure1 --lr 1
     python experiments.py figure2, and the same with --seed 1 and --seed 2
@@ -9,17 +9,20 @@ What cannot be drawn, since a run is not there, is said. `make figures` on main 
 """
 
 import sys
+from functools import partial
 from pathlib import Path
-
-import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments import NETWORKS, TIMES
-from harness import ROOT
+from harness import ROOT, images
 from harness.plots import draw_finished, read_points, save
+from model import INCEPTION, GoogLeNet, Normalization
+from train import RECIPES, prepare
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "BatchNorm"
@@ -27,13 +30,16 @@ FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 SLOW, FAST = (RUNS / f"laptop-experiment-figure1{rate}-seed0" for rate in ("", "-lr-1.0"))
 FIGURE_2 = [RUNS / f"laptop-experiment-figure2-seed{seed}" for seed in range(3)]
 NORMS = {"none": ("without", "tab:gray"), "batch": ("with batch normalization", "tab:orange")}
+SUMS = (10.0, 2.0, 4.0, 4.0)  # the example of summary.md
+DRAWS = 10_000  # of companions for one image; 400 of them are drawn
+COLORS = ("tab:red", "tab:blue", "tab:green", "tab:purple")
 
 
 def box(axes, x, y, text, color, width=1.5):
     axes.add_patch(
         Rectangle((x - width / 2, y - 0.3), width, 0.6, facecolor=color, edgecolor="#666", lw=0.6)
     )
-    axes.text(x, y, text, ha="center", va="center", fontsize=9)
+    axes.text(x, y, text, ha="center", va="center", fontsize=11)
 
 
 def arrow(axes, start, end, style="-"):
@@ -50,15 +56,15 @@ def architecture():
     axes = figure.subplots()
     blue, orange, green = "#b5d2ec", "#f4c7a1", "#a9d8b8"
     for y, title in ((2.2, "in training"), (0, "in evaluation")):
-        axes.text(-1.2, y, title, ha="right", va="center", fontweight="bold")
+        axes.text(-1.2, y, title, ha="right", va="center", fontweight="bold", fontsize=11)
         box(axes, 0, y, "$x = Wu$", blue)
         box(axes, 6.3, y, r"$y = \gamma\,\hat{x} + \beta$", orange)
         box(axes, 8.6, y, "$f(y)$", blue)
         arrow(axes, (7.05, y), (7.85, y))
     box(axes, 3.4, 2.2, r"$\hat{x} = (x - \mu_B)\,/\,\sqrt{\sigma_B^2 + \epsilon}$", orange, 3)
     box(axes, 3.4, 0, r"$\hat{x} = (x - E[x])\,/\,\sqrt{Var[x] + \epsilon}$", orange, 3)
-    box(axes, 1.5, 3.4, r"$\mu_B,\ \sigma_B^2$ of the batch", orange, 2.6)
-    box(axes, 1.35, 1.1, r"running $E[x]$, $Var[x]$", green, 2.6)
+    box(axes, 1.5, 3.4, r"$\mu_B,\ \sigma_B^2$ of the batch", orange, 2.8)
+    box(axes, 1.35, 1.1, r"running $E[x]$, $Var[x]$", green, 2.8)
     for y in (2.2, 0):
         arrow(axes, (0.75, y), (1.9, y))
         arrow(axes, (4.9, y), (5.55, y))
@@ -69,6 +75,104 @@ def architecture():
     axes.set(xlim=(-3, 9.6), ylim=(-0.5, 3.8))
     axes.axis("off")
     save(figure, FOLDER / "architecture.png")
+
+
+def four_sums():
+    """A unit's sums for four images, normalized, then scaled by 2 and shifted by 1."""
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    sums = torch.tensor(SUMS)[:, None]
+    normalized, _, _ = Normalization.apply(sums, torch.ones(1), torch.zeros(1), 0.0)
+    rows = [  # y, values, what they are
+        (2, sums, "$x$, the sums:\nmean 5, variance 9"),
+        (1, normalized, "$\\hat{x}$, normalized:\nmean 0, variance 1"),
+        (0, 2 * normalized + 1, "$y = 2\\,\\hat{x} + 1$:\nmean 1, variance 4"),
+    ]
+    axes.plot([0, 0], [-0.35, 2.25], ":", color="#999", lw=1, zorder=0)
+    axes.text(0, -0.4, "0", ha="center", va="top", color="#777")
+    for y, values, label in rows:
+        axes.plot([-1.8, 11], [y, y], color="#999", lw=0.8, zorder=0)
+        axes.text(-2.2, y, label, ha="right", va="center", fontsize=11)
+        for image, (value, color) in enumerate(zip(values.flatten().tolist(), COLORS)):
+            above = y + (0.15 if image == 3 else 0)  # the last two are equal
+            axes.plot(value, above, "o", color=color, ms=8)
+            if image < 3:
+                side = ("left", "right", "left")[image]
+                text = f"{value:.0f}" if value == round(value) else f"{value:.2f}"
+                axes.text(value, y - 0.12, text, ha=side, va="top")
+    for (upper, high, _), (lower, low, _) in zip(rows, rows[1:]):
+        for start, end, color in zip(high.flatten().tolist(), low.flatten().tolist(), COLORS):
+            axes.plot([start, end], [upper, lower], color=color, lw=0.8, alpha=0.5, zorder=0)
+    axes.set(xlim=(-8.3, 11), ylim=(-0.6, 2.35))
+    axes.axis("off")
+    save(figure, FOLDER / "four-sums.png")
+
+
+@torch.no_grad()
+def before():
+    """Before any training: the standard deviation of the sums along the 3x3 branch."""
+    recipe = RECIPES["laptop"]
+    data = images.load(recipe, recipe.side)
+    mean, _ = data.colors()
+    prepared = partial(prepare, side=recipe.side, mean=mean)
+    _, validation, _ = data.loaders(torch.device("cpu"), prepared, lambda images: images)
+    inputs, _ = next(iter(validation))
+    path = ["conv1", "conv2.0", "conv2.1"]
+    path += [f"inception_{name}.branches.3x3.{i}" for name in INCEPTION for i in (0, 1)]
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for norm, (label, color) in NORMS.items():
+        found = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            net = GoogLeNet(data.channels, len(data.classes), 64, 0.25, norm, aux=False)
+            sums = {}
+            for name in path:
+                net.get_submodule(name).norm.register_forward_hook(
+                    lambda _, __, output, name=name: sums.update({name: spread(output)})
+                )
+            net(inputs)
+            found.append([sums[name] for name in path])
+        found = torch.tensor(found)
+        places = range(1, len(path) + 1)
+        axes.plot(places, found.mean(0), marker=".", color=color, label=label)
+        low, high = found.min(0).values, found.max(0).values
+        axes.fill_between(places, low, high, color=color, alpha=0.25, linewidth=0)
+        print(label, *(f"{value:.2f}" for value in found.mean(0)))
+    axes.set_yscale("log")
+    ticks = (0.1, 0.3, 1, 3, 10, 30)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    axes.set_xticks([1, 5, 10, 15, 21])
+    axes.set(xlabel="layer, along the 3x3 branch", ylabel="standard deviation of the sums")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, FOLDER / "before.png")
+
+
+def spread(sums):
+    """The standard deviation of a feature map over images and places; the mean over all maps."""
+    return sums.std((0, 2, 3)).mean().item()
+
+
+def noise():
+    """What one image's sum becomes beside random companions, by the size of the batch."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    torch.manual_seed(0)
+    sizes = (512, 60, 8, 2)
+    for row, size in enumerate(sizes):
+        sums = torch.randn(size, DRAWS)
+        sums[0] = 1
+        normalized, _, _ = Normalization.apply(sums, torch.ones(DRAWS), torch.zeros(DRAWS), 0.0)
+        print(f"batches of {size}: standard deviation {normalized[0].std():.3f}")
+        heights = row + 0.6 * (torch.rand(400) - 0.5)
+        axes.plot(normalized[0, :400], heights, ".", color="tab:orange", ms=4, alpha=0.6)
+    axes.axvline(1, color="#444", lw=1)
+    axes.set_yticks(range(4), [f"batches of {size}" for size in sizes])
+    axes.set(xlabel=r"$\hat{x}$ of the same image", xlim=(-1.5, 2.8))
+    axes.grid(axis="x", alpha=0.3)
+    save(figure, FOLDER / "noise.png")
 
 
 def curves(points, column):
@@ -88,9 +192,9 @@ def curves(points, column):
 
 
 def figure1():
-    """Test accuracy by step at two learning rates; and what a sigmoid is given, at the lower."""
-    figure = Figure(figsize=(12, 3.8), layout="constrained")
-    axes = figure.subplots(1, 4)
+    """Test accuracy by step of the small network, at two learning rates."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     for panel, run, title in zip(axes, (SLOW, FAST), ("learning rate 0.1", "learning rate 1")):
         steps, accuracies = curves(read_points(run), "test_accuracy")
         for norm, (label, color) in NORMS.items():
@@ -99,20 +203,26 @@ def figure1():
             low, high = values.min(0).values, values.max(0).values
             panel.fill_between(steps, low, high, color=color, alpha=0.3, linewidth=0)
         panel.set(title=title, xlabel="step", ylim=(60, 92))
-        panel.legend(loc="lower right", fontsize=8)
+        panel.grid(alpha=0.3)
+        panel.legend(loc="lower right")
     axes[0].set_ylabel("test accuracy, %")
+    save(figure, FOLDER / "figure1.png")
+
+
+def percentiles():
+    """What a sigmoid of the small network is given, at the lower rate, seed 0."""
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
     points = read_points(SLOW)
-    for panel, (norm, (label, color)) in zip(axes[2:], NORMS.items()):
+    for panel, (norm, (label, color)) in zip(axes, NORMS.items()):
         for level, style in ((15, "--"), (50, "-"), (85, "--")):
             steps, values = curves(points, f"unit_{level}")
             panel.plot(steps, values[norm][0], style, color=color, label=f"{level} %")
         panel.set(title=f"a sigmoid's input, {label.replace(' batch normalization', '')}")
         panel.set(xlabel="step")
-    axes[2].legend(fontsize=8, loc="lower right")
-    axes[3].sharey(axes[2])
-    for panel in axes:
         panel.grid(alpha=0.3)
-    save(figure, FOLDER / "figure1.png")
+    axes[0].legend(loc="lower right")
+    save(figure, FOLDER / "percentiles.png")
 
 
 def of_network(name, column):
@@ -126,22 +236,18 @@ def of_network(name, column):
 
 
 def figure2():
-    """Validation accuracy and training loss by step."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
+    """Training loss of GoogLeNet by step, with and without, at several rates."""
+    figure = Figure(figsize=(8, 4.4), layout="constrained")
+    axes = figure.subplots()
     for name in NETWORKS:
         steps = of_network(name, "step")[0]
-        accuracy = 100 * of_network(name, "validation_accuracy")
-        for axes, values in zip(panels, (accuracy, of_network(name, "train_loss"))):
-            (line,) = axes.plot(steps, values.mean(0), marker=".", label=name)
-            low, high = values.min(0).values, values.max(0).values
-            axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    panels[0].set(ylabel="validation accuracy, %", ylim=(70, 93))
-    panels[0].legend(loc="lower right")
-    panels[1].set(ylabel="training loss", ylim=(0.15, 1))
-    for axes in panels:
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.3)
+        losses = of_network(name, "train_loss")
+        (line,) = axes.plot(steps, losses.mean(0), marker=".", label=name)
+        low, high = losses.min(0).values, losses.max(0).values
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set(xlabel="step", ylabel="training loss", ylim=(0.15, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
     save(figure, FOLDER / "figure2.png")
 
 
@@ -167,5 +273,7 @@ def gradients():
 
 
 if __name__ == "__main__":
-    architecture()
-    draw_finished({figure1: [SLOW, FAST], figure2: FIGURE_2, gradients: FIGURE_2})
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    untrained = {architecture: [], four_sums: [], before: [], noise: []}
+    small = {figure1: [SLOW, FAST], percentiles: [SLOW]}
+    draw_finished(untrained | small | {figure2: FIGURE_2, gradients: FIGURE_2})
