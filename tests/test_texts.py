@@ -1,8 +1,10 @@
 """The Markdown files: what they point to and quote exists, and a lesson is read in one sitting."""
 
 import re
+import runpy
 import subprocess
 
+import results
 from conftest import NAMES, PARENTS, ROOT
 
 import pytest
@@ -70,7 +72,7 @@ def test_the_summarys_layer_table_is_the_codes(name, every_branch):
     assert every_branch[name].layers.out in summary
 
 
-LONG = {"GoogLeNet", "BatchNorm"}  # lessons that are still to be shortened
+LONG = {"BatchNorm"}  # lessons that are still to be shortened
 
 
 def prose(text):
@@ -118,6 +120,18 @@ def test_every_hunk_that_a_lesson_quotes_is_in_the_diff(name, laid_out):
     quoted = re.findall(r"^(?:    )?([+-](?! ).*\S|[+-]  .*\S)$", code(summary), flags=re.M)
     for line in quoted:
         assert line in changed, line
+
+
+def test_the_plot_of_accuracy_against_cost_has_the_figures_of_results_csv(every_branch):
+    branch = every_branch["GoogLeNet"]
+    with branch.imported():
+        drawn = runpy.run_path(str(branch.home / "figures" / "draw.py"))["RESULTS"]
+    rows = [row for row in results.read_rows() if row["run"] == "laptop"]
+    for name, (parameters, macs, accuracies) in drawn.items():
+        own = [row for row in rows if row["branch"] == name]
+        assert {(row["parameters"], row["macs"]) for row in own} == {(str(parameters), str(macs))}
+        found = [row["metrics"].split("accuracy=")[1].split()[0] for row in own]
+        assert sorted(map(float, found)) == pytest.approx(sorted(a / 100 for a in accuracies))
 
 
 def code(text):

@@ -62,7 +62,7 @@ RECIPES = {
         scales=(32, 36),
         image_size=32,
         width=0.25,
-        config="A",  # in 8 epochs D gains 0.3 points, as much as seeds differ, in 1.7 times the time
+        config="A",  # in 8 epochs D gains 0.3 points, as seeds do, in 1.7 times the time
     ),
     "paper": Recipe(
         data=None,
