@@ -18,11 +18,11 @@ from experiments import NETWORKS, TIMES
 from harness import ROOT, images
 from harness.plots import draw_finished, read_points, save
 from model import INCEPTION, GoogLeNet, Normalization
-from train import RECIPES, prepare
 
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
+from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "BatchNorm"
@@ -128,9 +128,8 @@ def before():
             net = GoogLeNet(data.channels, len(data.classes), 64, 0.25, norm, aux=False)
             sums = {}
             for name in path:
-                net.get_submodule(name).norm.register_forward_hook(
-                    lambda _, __, output, name=name: sums.update({name: spread(output)})
-                )
+                norm_layer = net.get_submodule(name).norm
+                norm_layer.register_forward_hook(partial(keep, sums, name))
             net(inputs)
             found.append([sums[name] for name in path])
         found = torch.tensor(found)
@@ -150,9 +149,10 @@ def before():
     save(figure, FOLDER / "before.png")
 
 
-def spread(sums):
-    """The standard deviation of a feature map over images and places; the mean over all maps."""
-    return sums.std((0, 2, 3)).mean().item()
+def keep(found, name, layer, inputs, output):
+    """Put the standard deviation of a feature map over images and places, on average over all
+    feature maps, into found[name]."""
+    found[name] = output.std((0, 2, 3)).mean().item()
 
 
 def noise():
