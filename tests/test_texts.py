@@ -72,9 +72,6 @@ def test_the_summarys_layer_table_is_the_codes(name, every_branch):
     assert every_branch[name].layers.out in summary
 
 
-LONG = {"BatchNorm"}  # lessons that are still to be shortened
-
-
 def prose(text):
     """The words of a lesson without code, tables, pictures, captions, exercises and references."""
     text = re.split(r"^## (?:\d+\. )?(?:Exercises|References)\b", text, flags=re.M)[0]
@@ -86,8 +83,7 @@ def prose(text):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_lesson_is_read_in_one_sitting(name):
     words = prose((ROOT / "models" / name / "summary.md").read_text(encoding="utf-8"))
-    assert 1_200 <= len(words)
-    assert (len(words) > 2_000) == (name in LONG)
+    assert 1_200 <= len(words) <= 2_000
 
 
 def test_what_counts_as_prose():
