@@ -162,6 +162,19 @@ def test_its_pictures_can_be_drawn(branch, monkeypatch):
     assert pictures and all(map(callable, pictures))
 
 
+def test_no_setting_hides_a_method_of_settings(branch):
+    """A field of that name would take its place, on this branch alone."""
+    methods = {name for name in dir(branch.settings.Settings) if not name.startswith("__")}
+    fields = {field.name for field in dataclasses.fields(branch.settings.Settings)}
+    kinds = [branch.train.Recipe]
+    if "experiments" in branch.own:
+        recipes = [recipes for _, recipes in branch.experiments.EXPERIMENTS.values()]
+        kinds += [type(recipe) for each in recipes for recipe in each.values()]
+    for kind in kinds:
+        own = {field.name for field in dataclasses.fields(kind)} - fields
+        assert not own & methods, kind
+
+
 def ablations(branch):
     """The fields of the recipe that are on or off, or one of several; with the other values."""
     recipe = branch.train.RECIPES["laptop"]

@@ -134,6 +134,24 @@ def test_each_recipe_takes_small_color_images_in_memory(branch):
         assert done.code == 0, done.err
 
 
+def test_a_finished_run_says_what_pictures_show(branch):
+    """And one that is not finished says so, and trains nothing; see test_predict.py."""
+    if "classification" not in PARTS.get(branch.name, ()):
+        pytest.skip("classifies nothing")
+    words = ["--epochs", 1, "--limit", 100, *smaller(branch, "laptop")]
+    predict = "--predict", branch.home / "data" / "examples"
+    refused = branch("train.py", *words, *predict)
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1
+    assert "holds no finished run" in refused.err
+    assert not [*(branch.home / "checkpoints").glob("*/*")]
+    outcome(branch, *words)
+    done = branch("train.py", *words, *predict)
+    assert done.code == 0 and not done.err
+    assert len(re.findall(r"\.png: \S.* \d+\.\d%(, \S.* \d+\.\d%){4}\n", done.out)) == 6
+    left = {path.name for path in (branch.home / "checkpoints").glob("*/*/predict*")}
+    assert left == {"predictions.csv", "predict.csv", "predict-ankle-boot.png"}
+
+
 def test_model_py_meets_the_papers_figures(branch):
     done = branch.layers
     assert not done.code, done.out

@@ -67,9 +67,9 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
     assert title("--no-lrn", "--seed", "3", "--lr", "1e-2") == "laptop-lr-0.01-no-lrn-seed3"
     assert title("--lr", "0.5", "--device", "cpu", "--fresh", "--dry-run") == "laptop-seed0"
     assert parse("--lr", "0.1").but(lr=0.5, seed=1).title() == "laptop-seed1"
-    assert chosen.words() == "paper recipe, scales 4 5, groups 1, seed 0"
+    assert chosen.in_words() == "paper recipe, scales 4 5, groups 1, seed 0"
     named = dataclasses.replace(chosen, name="laptop-experiment-depth")
-    assert named.words() == "laptop recipe, depth, scales 4 5, groups 1, seed 0"
+    assert named.in_words() == "laptop recipe, depth, scales 4 5, groups 1, seed 0"
     for scales in (["4", "5", "6"], ["5", "4"], ["x", "y"]):
         with pytest.raises(harness.errors.Refusal, match="--scales"):
             parse("--scales", *scales)

@@ -16,7 +16,7 @@ import time
 from harness import ROOT, files, lock, ranks
 from harness.errors import Diverged, Refusal, reason, warn
 from harness.meter import clock
-from harness.settings import command_line
+from harness.settings import command_line, flag
 
 
 def experiment(description, experiments, argv=None):
@@ -34,6 +34,9 @@ def experiment(description, experiments, argv=None):
         raise Refusal(f"{name}: the experiments are {', '.join(experiments)} (--help tells more)")
     function, recipes = experiments[name]
     chosen = command_line(function.__doc__, recipes, argv, f"experiments.py {name}")
+    for use in chosen.USES:
+        if getattr(chosen, use) is not None:
+            raise Refusal(f"{flag(use)} is for train.py, and one run")
     function(dataclasses.replace(chosen, name=f"{chosen.name}-experiment-{name}"))
 
 
@@ -83,7 +86,7 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     ]
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key, "") for key in columns} for row in rows]
-    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}: {settings.words()}"
+    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}: {settings.in_words()}"
     lock.hold(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

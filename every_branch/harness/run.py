@@ -10,7 +10,7 @@ run has weights.pt.
 import random
 import time
 
-from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop
+from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
 from harness.batches import batches, need_even
 from harness.meter import clock, words
 from harness.table import count
@@ -28,8 +28,8 @@ class Run:
 
     def __init__(self, name, settings, **more):
         self.settings, self.device = settings, device.choose(settings.device)
-        self.title, self.words = f"{name}, {settings.title()}", f"{name}: {settings.words()}"
-        self.folder = ROOT / "checkpoints" / name / settings.title()
+        self.title, self.words = f"{name}, {settings.title()}", f"{name}: {settings.in_words()}"
+        self.folder = ROOT / settings.home(name)
         self.identity = {"model": name, **settings.identity(), **more}
         self.made_by = provenance.of(self.device)
         self.epoch, self.history, self.best, self.announced = 0, [], None, False
@@ -46,6 +46,7 @@ class Run:
             self.finished = checkpoint.recall(self.folder / "weights.pt", *here)
             if not self.finished:
                 self.half_way = checkpoint.recall(self.folder / "state.pt", *here, half_way=True)
+        use.need_finished(self, *settings.USES)
 
     def place(self, model):
         """The model on this run's device, computing as the settings say."""

@@ -13,15 +13,14 @@ values are those of the recipe that --recipe names, where no flag says otherwise
 """
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import inspect
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from harness.about import comments, defaults_of
 from harness.errors import Refusal, quoted
 from harness.values import Count, Positive, Seed, Threads, expected, fits, inner, parse, parts
 
@@ -53,6 +52,8 @@ class Settings:
         *("device", "threads", "compile", "micro_batch", "checkpoint_every"),
         *("fresh", "dry_run"),
     )
+    # Those that put a finished run to use, instead of training one: see use.py.
+    USES: ClassVar = ()
     # The metric of the validation data that chooses the weights, and whether more of it is better;
     # None: the last weights are kept.
     chooses: ClassVar[str | None] = "loss"
@@ -94,7 +95,15 @@ class Settings:
         """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
         return "-".join([self.name, *sum(self.changes(), []), f"seed{self.seed}"])
 
-    def words(self):
+    def home(self, name):
+        """The folder of the run of these settings, of the branch of that name; relative to ours."""
+        return f"checkpoints/{name}/{self.title()}"
+
+    def resolved(self, recipes):
+        """What a command line comes to: these, or those of a finished run that it is about."""
+        return self
+
+    def in_words(self):
         """The same for people, as the title of a picture."""
         recipe, _, experiment = self.name.partition("-experiment-")
         words = [f"{recipe} recipe", *([experiment] if experiment else [])]
@@ -126,24 +135,6 @@ def short(value):
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise Refusal(f"{message} (--help lists what there is)")
-
-
-def comments(kind):
-    """{field: the comment on its line} of a class of settings and those it is derived from."""
-    found = {}
-    for part in reversed(kind.__mro__[:-1]):
-        with contextlib.suppress(OSError, TypeError):  # a class without a file, as in a notebook
-            found |= re.findall(r"^    (\w+):[^#\n]*# (.+)$", inspect.getsource(part), re.M)
-    return found
-
-
-def defaults_of(name, recipes):
-    """What --help says of the values that the recipes have."""
-    values = {key: getattr(recipe, name) for key, recipe in recipes.items()}
-    values = {key: "not set" if value is None else str(value) for key, value in values.items()}
-    if len({*values.values()}) == 1:
-        return f"default: {next(iter(values.values()))}"
-    return "default: " + ", ".join(f"{value} ({key})" for key, value in values.items())
 
 
 def command_line(description, recipes, argv=None, prog=None):
@@ -189,8 +180,8 @@ def command_line(description, recipes, argv=None, prog=None):
     }
     recipe = dataclasses.replace(recipes[name], name=name)
     for field, value in values.items():
-        if isinstance(value, tuple):
-            most = len(getattr(recipe, field))
-            if len(value) > most:
-                raise Refusal(f"{flag(field)} {quoted(value)}: this recipe takes {most} at most")
-    return recipe.but(**values)
+        usual = getattr(recipe, field)
+        if isinstance(usual, tuple) and len(value) > len(usual):
+            most = f"this recipe takes {len(usual)} at most"
+            raise Refusal(f"{flag(field)} {quoted(value)}: {most}")
+    return recipe.but(**values).resolved(recipes)

@@ -1,6 +1,6 @@
 """The types of settings: what a value may be, in words, as a check, and as read from a text.
 
-A tuple is a range or a ladder: its values ascend.
+A tuple of numbers is a range or a ladder: its values ascend.
 """
 
 import math
@@ -93,7 +93,7 @@ def expected(kind):
     if origin is Union:
         return expected(of[0])
     if origin is tuple:
-        return f"{expected(of[0])}, or several in ascending order"
+        return f"{expected(of[0])}, or several{' in ascending order' * (of[0] is not str)}"
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "a text")
 
 
@@ -111,7 +111,7 @@ def fits(kind, value):
             type(value) is tuple
             and len(value) > 0
             and all(fits(of[0], v) for v in value)
-            and sorted(value) == list(value)
+            and (of[0] is str or sorted(value) == list(value))
         )
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)

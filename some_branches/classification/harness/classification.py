@@ -51,8 +51,13 @@ def evaluate(model, loader, criterion=F.cross_entropy, scores_of=None):
 def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, pictures=True):
     """Test the chosen weights of a run, once; write result, weights, predictions, then pictures.
 
-    data: has the classes and says which split the loader is of. The result, None of a dry run.
+    data: has the classes and says which split the loader is of. The result, None of a dry run, and
+    where --predict asks for something else.
     """
+    if run.settings.predict:
+        from harness import predicting  # matplotlib takes a second to import
+
+        return predicting.predict(run, model, data, scores_of)
     seen = []
 
     def test():

@@ -10,11 +10,11 @@ from pathlib import Path
 from harness import ranks
 from harness.errors import Refusal, reason
 from harness.order import Order
+from harness.pixels import READABLE, decode
 from harness.stop import deaf
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
@@ -22,9 +22,6 @@ SPLITS = {"train": "train", "val": "validation", "validation": "validation", "te
 LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"
 FEW = 10  # classes, or kinds of files, that a line of the report spells out
 BROKEN = 10  # unreadable files that a split may have
-FORMATS = Image.registered_extensions()  # {extension: format}; this fills Image.OPEN, too
-FOREIGN = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # what Pillow alone cannot decode
-READABLE = {end for end, name in FORMATS.items() if name in {*Image.OPEN, "MPO"} - FOREIGN}
 
 
 def find(folder, limit=None):
@@ -71,6 +68,13 @@ def find(folder, limit=None):
     if len(numbers) == 1:
         print("only one class: every prediction is right")
     return tuple(numbers), splits
+
+
+def digest(splits, folder):
+    """What files of a folder its splits consist of, in 12 hexadecimal digits, wherever it lies."""
+    start = len(str(folder)) + 1
+    inside = [split and [(path[start:], label) for path, label in split] for split in splits]
+    return hashlib.sha256(repr(inside).encode()).hexdigest()[:12]
 
 
 def split_of(path):
@@ -124,24 +128,6 @@ class Images(Dataset):
             return decode(path, self.size, self.whole), label, path
         except Exception:  # Pillow raises nearly anything on a broken file
             return None, label, path
-
-
-def decode(path, size, whole=False):
-    """An image file (first frame, on white) as a uint8 array [3, size, size]; whole: [3, H, W]."""
-    with Image.open(path) as image:
-        image.draft("RGB", (2 * size, 2 * size))  # a large JPEG gets a fraction of its pixels
-        if image.mode == "F":
-            raise ValueError("no one knows which floating-point values are black and white")
-        if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
-            image = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        sides = [size * side // min(image.size) for side in image.size]
-        image = image.convert("RGB").resize(sides, Image.Resampling.BILINEAR)
-    pixels = np.array(image).transpose(2, 0, 1)
-    top, left = (round((side - size) / 2) for side in pixels.shape[1:])
-    return pixels if whole else pixels[:, top : top + size, left : left + size]
 
 
 class FolderLoader(DataLoader):

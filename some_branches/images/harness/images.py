@@ -6,16 +6,15 @@ images of a folder are decoded by worker processes (folder.py), which bring them
 there on they are treated the same.
 """
 
-import hashlib
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from harness import ROOT, settings
+from harness import ROOT, settings, use
 from harness.errors import Refusal
-from harness.folder import FolderLoader, Images, find
+from harness.folder import FolderLoader, Images, digest, find
 from harness.order import Order
-from harness.sets import NAMES, by_name
-from harness.values import CORES, Natural, Rule, is_folder, relative
+from harness.sets import NAMES, DataSet, by_name
+from harness.values import CORES, Folder, Natural
 
 import torch
 from torch.utils.data import (
@@ -30,15 +29,6 @@ VALIDATION = 5_000  # images, the last of the official training set: the same on
 COLORED = 2_000  # images of a folder that its mean color is taken from
 AT_ONCE = 250  # images that are evaluated together, or more where a batch has more
 
-DataSet = Annotated[
-    str,
-    Rule(
-        f"one of {', '.join(NAMES)}, or a folder of images",
-        lambda value: value in NAMES or is_folder(value),
-        lambda text: text if text in NAMES else relative(text),
-    ),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(settings.Settings):
@@ -46,10 +36,26 @@ class Settings(settings.Settings):
 
     data: DataSet | None  # fashion-mnist, mnist, cifar10, or a folder of images
     workers: Natural = min(CORES, 16)  # processes that decode a folder's images; 0: this one
+    predict: tuple[str, ...] | None = None  # train nothing: what do these images, or folders, show?
+    run: Folder | None = None  # that --predict uses; not set: of the same command, or the newest
 
-    ASIDE: ClassVar = (*settings.Settings.ASIDE, "workers")
+    ASIDE: ClassVar = (*settings.Settings.ASIDE, "workers", "predict", "run")
+    USES: ClassVar = ("predict",)
     chooses: ClassVar[str | None] = "accuracy"
     higher_is_better: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.predict and (self.fresh or self.dry_run):
+            raise Refusal("--predict trains nothing: leave out --fresh and --dry-run")
+        if self.run and not self.predict:
+            raise Refusal("--run names a finished run for --predict, which is not given")
+
+    def home(self, name):
+        return self.run or super().home(name)
+
+    def resolved(self, recipes):
+        return use.resolved(self, recipes) if self.predict else self
 
 
 @dataclass
@@ -107,6 +113,8 @@ class Data:
         images go through after that. smallest: the least images that a training batch may have.
         Where there are no test images, the third loader is the second.
         """
+
+        self.prepare = prepare  # for pictures that are in none of the splits
 
         def augmented(images):
             return augment(prepare(images)) if augment else prepare(images)
@@ -189,10 +197,3 @@ def first(split, count):
         part.broken = split.broken  # so that a file is reported once
         return part
     return tuple(part[:count] for part in split)
-
-
-def digest(splits, folder):
-    """What files of a folder its splits consist of, in 12 hexadecimal digits, wherever it lies."""
-    start = len(str(folder)) + 1
-    inside = [split and [(path[start:], label) for path, label in split] for split in splits]
-    return hashlib.sha256(repr(inside).encode()).hexdigest()[:12]

@@ -1,10 +1,12 @@
 """Image data sets by their names: the Fashion-MNIST that ships, and those that are downloaded."""
 
 import gzip
+from typing import Annotated
 
 from harness import ROOT, ranks
 from harness.errors import Refusal, reason
 from harness.files import checked
+from harness.values import Rule, is_folder, relative
 
 import torch
 
@@ -23,6 +25,16 @@ BY_HAND = {  # what to download, and where it goes, if the program cannot
     "cifar10": ("the file cifar-10-python.tar.gz into", "."),
 }
 NAMES = ("fashion-mnist", *BY_HAND)
+LONGEST = {"fashion-mnist": 28, "mnist": 20}  # pixels of the one object in an image, on black
+
+DataSet = Annotated[
+    str,
+    Rule(
+        f"one of {', '.join(NAMES)}, or a folder of images",
+        lambda value: value in NAMES or is_folder(value),
+        lambda text: text if text in NAMES else relative(text),
+    ),
+]
 
 
 def by_name(name):

@@ -51,6 +51,7 @@ class Settings(settings.Settings):
     temperature: Positive = 1.0  # of the writing: nearer to 0, it takes fewer chances
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "sample", "characters", "temperature")
+    USES: ClassVar = ("sample",)
 
 
 def shakespeare():

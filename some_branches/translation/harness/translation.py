@@ -40,6 +40,7 @@ class Settings(settings.Settings):
     translate: str | None = None  # train nothing: let the finished run translate this text
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "beam", "translate")
+    USES: ClassVar = ("translate",)
 
 
 class Pairs(Dataset):
