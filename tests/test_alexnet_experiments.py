@@ -17,7 +17,8 @@ LARGE = [122 * 12, 301 * 32, 289 * 48, 433 * 48, 433 * 32, 33 * 512, 513 * 512, 
 
 @pytest.mark.parametrize(
     "rung, layers",
-    [("start", SMALL), ("wide", WIDE), ("deep", DEEP), *((r, LARGE) for r in ("large", "crops"))],
+    [("start", SMALL), ("deep", DEEP), ("large", LARGE), ("crops", LARGE)]
+    + [(rung, WIDE) for rung in ("wide", "wide-crops", "wide-dropout")],
 )
 def test_a_rung_has_the_layers_it_says(branch, rung, layers):
     torch.manual_seed(0)
@@ -45,6 +46,25 @@ def test_the_first_rung_is_lenets_rewrite(branch, every_branch):
     torch.testing.assert_close(net(images), lenet(images))
 
 
+@pytest.mark.parametrize("rung", ["wide-crops", "wide-dropout"])
+def test_beside_the_ladder_one_thing_is_different_from_wide(branch, small, monkeypatch, rung):
+    """And what is tested is what wide is tested on."""
+    small(branch, 60, 20)
+    watched = watch(monkeypatch, branch)
+    for each in ("wide", rung):
+        words = "--epochs", 1, "--batch-size", 30, "--rung", each
+        assert branch("experiments.py", "ladder", *words).code == 0
+    wide, other = watched[0], watched[3]
+    (images, _), *_ = other.loader
+    assert images.shape == (30, 1, 32, 32)
+    shares = {drop.p for drop in other.model.modules() if isinstance(drop, nn.Dropout)}
+    assert shares == ({0.5} if rung == "wide-dropout" else {0})
+    raw = torch.arange(784, dtype=torch.uint8).view(1, 1, 28, 28)
+    prepare = branch.experiments.prepare
+    assert torch.equal(prepare(raw, 36)[..., 2:-2, 2:-2], prepare(raw, 32))
+    assert [p.shape for p in wide.model.parameters()] == [p.shape for p in other.model.parameters()]
+
+
 def test_every_rung_is_climbed_with_three_seeds(branch, small, monkeypatch, capsys):
     small(branch, 60, 20)
     watched = watch(monkeypatch, branch)
@@ -65,5 +85,5 @@ def test_every_rung_is_climbed_with_three_seeds(branch, small, monkeypatch, caps
         own = [run for run in branch.runs().values() if run["settings"]["rung"] == rung]
         found = [100 * run["result"]["metrics"]["accuracy"] for run in own]
         words = f"{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f}"
-        assert f"{rung:<8} {words}" in printed
+        assert f"{rung:<12} {words}" in printed
         assert all(run["result"]["split"] == "test" for run in own)

@@ -2,10 +2,12 @@
 
     python experiments.py ladder                 every rung, with three seeds each
     python experiments.py ladder --rung dropout  one of them
+    python experiments.py ladder --rung wide-dropout
+                                                 what is a method worth beside the ladder?
 
 The first five rungs are on the branch LeNet: python train.py there, then with --pooling max, with
---activation relu as well, and so on; summary.md has all the commands. It takes half an hour on two
-CPU cores. Results go to checkpoints/AlexNet/; the same command goes on with what was stopped.
+--activation relu as well, and so on; summary.md has all the commands. It takes an hour on two CPU
+cores. Results go to checkpoints/AlexNet/; the same command goes on with what was stopped.
 """
 
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ import torch.nn.functional as F
 from torch import nn
 from train import center_crop
 
-Rung = Literal["start", "wide", "deep", "large", "crops", "dropout"]
+Rung = Literal["start", "wide", "deep", "large", "crops", "dropout", "wide-crops", "wide-dropout"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,25 +47,31 @@ RUNGS = {  # each has what the one before has, and
     "crops": "random crops and mirrors",
     "dropout": "dropout",
 }
+BESIDE = {  # the ladder
+    "wide-crops": "wide, and random crops and mirrors",
+    "wide-dropout": "wide, and dropout",
+}
+LARGE = ("large", "crops", "dropout")
 SEEDS = 3
 
 
 def network(rung, in_channels, num_classes):
-    """The network of a rung; up to "deep" for images of 32x32 pixels, from there on of 64x64."""
-    if rung in ("large", "crops", "dropout"):
+    """The network of a rung, for images of 32x32 pixels; of those of LARGE, of 64x64."""
+    if rung in LARGE:
         dropout = 0.5 if rung == "dropout" else 0
         knobs = {"pooling": "separate", "lrn": False, "dropout": dropout, "groups": 1}
         model = AlexNet(in_channels, num_classes, 64, 0.125, **knobs)
     else:
         k = 1 if rung == "start" else 2
         pool, relu = nn.MaxPool2d(2), nn.ReLU()
+        drop = nn.Dropout(0.5 if rung == "wide-dropout" else 0)
         layers = [nn.Conv2d(in_channels, 6 * k, 5), relu, pool]
         layers += [nn.Conv2d(6 * k, 16 * k, 5), relu, pool]
         if rung == "deep":
             for narrow, wide in ((32, 48), (48, 48), (48, 32)):
                 layers += [nn.Conv2d(narrow, wide, 3, padding=1), relu]
-        layers += [nn.Conv2d(16 * k, 120 * k, 5), relu, nn.Flatten()]
-        layers += [nn.Linear(120 * k, 84 * k), relu, nn.Linear(84 * k, num_classes)]
+        layers += [nn.Conv2d(16 * k, 120 * k, 5), relu, nn.Flatten(), drop]
+        layers += [nn.Linear(120 * k, 84 * k), relu, drop, nn.Linear(84 * k, num_classes)]
         model = nn.Sequential(*layers)
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -73,9 +81,9 @@ def network(rung, in_channels, num_classes):
 
 
 def prepare(images, side):
-    """LeNet's scale of the pixels; centered in 32x32, or enlarged to side x side."""
-    if side == 32:
-        margin = (32 - images.shape[-1]) // 2
+    """LeNet's scale of the pixels; centered in side x side, or enlarged to it from 64 on."""
+    if side < 64:
+        margin = (side - images.shape[-1]) // 2
         images = F.pad(images, [margin] * 4).float()
     else:
         images = F.interpolate(images.float(), size=side, mode="bilinear")
@@ -84,11 +92,10 @@ def prepare(images, side):
 
 def fit(recipe):
     """Train and test the network of one rung; the Run."""
-    small = recipe.rung in ("start", "wide", "deep")
-    side, size = (32, 32) if small else (64, 64)
-    augment = None
-    if recipe.rung in ("crops", "dropout"):
-        side = 73  # to 64 as 256 to 224
+    large, augment = recipe.rung in LARGE, None
+    side = size = 64 if large else 32
+    if recipe.rung in ("crops", "dropout", "wide-crops"):
+        side = 73 if large else 36  # to 64 or 32 about as 256 to 224
         augment = lambda images: random_flip(random_crop(images, size))  # noqa: E731
     data = images.load(recipe, side)
     run = Run("AlexNet", recipe, **data.identity)
@@ -130,7 +137,7 @@ def ladder(recipe):
     for rung, own in runs.items():
         results = [run.result for run in own]
         accuracy = mean_and_spread([result["metrics"]["accuracy"] for result in results])
-        print(f"{rung:<8} {accuracy}  {results[0]['parameters']:>9,}  {RUNGS[rung]}")
+        print(f"{rung:<12} {accuracy}  {results[0]['parameters']:>9,}  {(RUNGS | BESIDE)[rung]}")
         curves[rung] = percent([[row["validation_accuracy"] for row in run.history] for run in own])
     every = sum(runs.values(), [])
     compare("AlexNet", recipe, every, {"": curves}, "validation accuracy, %")
