@@ -1,0 +1,85 @@
+"""How Sphinx makes the site of the pages that build.py writes."""
+
+import html
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from listing import find
+from sphinx.transforms import SphinxTransform
+
+project = "Deep learning, branch by branch"
+html_title = project
+extensions = ["myst_parser", "sphinx_copybutton"]
+myst_enable_extensions = ["dollarmath"]
+myst_fence_as_directive = ["mermaid"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]  # a lesson may go from a title to a small heading
+highlight_language = "none"  # of a block that does not say what it holds: tables, commands
+smartquotes = False  # two hyphens are a flag
+html_theme = "furo"
+html_math_renderer = "katex"
+html_static_path = ["static", "../.site/vendor"]
+html_css_files = ["katex/dist/katex.min.css", "style.css"]
+html_js_files = ["site.js"]
+html_copy_source = html_show_sourcelink = html_use_index = False
+html_show_copyright = False
+
+
+class Mermaid(Directive):
+    """A graph, which site.js draws."""
+
+    has_content = True
+
+    def run(self):
+        graph = html.escape("\n".join(self.content))
+        return [nodes.raw("", f'<pre class="mermaid">{graph}</pre>', format="html")]
+
+
+class QuotedLines(SphinxTransform):
+    """Make what a lesson quotes of the code a link to the line."""
+
+    default_priority = 500
+
+    def apply(self):
+        home = Path(self.env.doc2path(self.env.docname)).parent
+        own = sorted(home.glob("*.py"), key=lambda path: path.name not in ("model.py", "train.py"))
+        files = {path.name: path.read_text(encoding="utf-8") for path in own}
+        for quoted in list(self.document.findall(nodes.literal)):
+            place = find(quoted.astext(), files)
+            if place and not isinstance(quoted.parent, (nodes.reference, nodes.title)):
+                file, line = place
+                link = nodes.reference(
+                    "",
+                    "",
+                    refuri=f"{Path(file).stem}.html#L{line}",
+                    reftitle=f"{file}, line {line}",
+                    classes=["line-of-code"],
+                )
+                quoted.replace_self(link)
+                link += quoted
+
+
+def inline(self, node):
+    self.body.append(f'<span class="math">{html.escape(node.astext())}</span>')
+    raise nodes.SkipNode
+
+
+def display(self, node):
+    self.body.append(f'<div class="math">{html.escape(node.astext())}</div>\n')
+    raise nodes.SkipNode
+
+
+def along_the_line(app, page, template, context, doctree):
+    """A branch's page has links of its own to those before and after; the order of files is none."""
+    context["prev"] = context["next"] = None
+
+
+def setup(app):
+    app.add_directive("mermaid", Mermaid)
+    app.add_transform(QuotedLines)
+    app.add_html_math_renderer("katex", (inline, None), (display, None))
+    app.connect("html-page-context", along_the_line)
