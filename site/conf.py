@@ -21,8 +21,10 @@ suppress_warnings = ["myst.header"]  # a lesson may go from a title to a small h
 highlight_language = "none"  # of a block that does not say what it holds: tables, commands
 smartquotes = False  # two hyphens are a flag
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_math_renderer = "katex"
 html_static_path = ["static", "../.site/vendor"]
+html_favicon = "static/icon.svg"
 html_css_files = ["katex/dist/katex.min.css", "style.css"]
 html_js_files = ["site.js"]
 html_copy_source = html_show_sourcelink = html_use_index = False
@@ -51,16 +53,18 @@ class QuotedLines(SphinxTransform):
         for quoted in list(self.document.findall(nodes.literal)):
             place = find(quoted.astext(), files)
             if place and not isinstance(quoted.parent, (nodes.reference, nodes.title)):
-                file, line = place
-                link = nodes.reference(
-                    "",
-                    "",
-                    refuri=f"{Path(file).stem}.html#L{line}",
-                    reftitle=f"{file}, line {line}",
-                    classes=["line-of-code"],
-                )
-                quoted.replace_self(link)
-                link += quoted
+                quoted.replace_self(link(place, quoted.deepcopy()))
+        for block in list(self.document.findall(nodes.literal_block)):
+            if place := find(block.astext(), files):
+                words = nodes.Text("{}, line {}".format(*place))
+                source = nodes.paragraph("", "", link(place, words), classes=["source"])
+                block.parent.insert(block.parent.index(block) + 1, source)
+
+
+def link(place, words):
+    file, line = place
+    target, title = f"{Path(file).stem}.html#L{line}", f"{file}, line {line}"
+    return nodes.reference("", "", words, refuri=target, reftitle=title, classes=["line-of-code"])
 
 
 def inline(self, node):

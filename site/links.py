@@ -40,7 +40,9 @@ def problems(site):
     wrong = []
     for path, page in pages.items():
         where = path.relative_to(site).as_posix()
-        wrong += [f"{where}: {src} has no text for those who cannot see it" for src in page.nameless]
+        wrong += [
+            f"{where}: {src} has no text for those who cannot see it" for src in page.nameless
+        ]
         wrong += [f"{where} loads {it} from another host" for it in page.loads if elsewhere(it)]
         for target in page.links + page.loads:
             parts = urlsplit(target)

@@ -32,6 +32,8 @@ def find(quote, files):
     A name stands for its definition. "..." stands for anything within a line, and a quote may be
     broken otherwise than the code, as it is where it stands in the cell of a table.
     """
+    if quote in files:
+        return quote, 1
     for file, text in files.items():
         if re.fullmatch(r"\w+", quote):
             pattern = rf"^ *(?:def|class) {quote}\b|^{quote}\b(?=.* = )"

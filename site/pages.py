@@ -89,7 +89,11 @@ def tree(models):
     lines = ["```mermaid", "flowchart TB", "    accTitle: The family tree"]
     for chapter in dict.fromkeys(model["chapter"] for model in models):
         lines.append(f'    subgraph "{chapter}"')
-        lines += [f'    {m["name"]}["{m["name"]}<br>{m["date"].year}"]' for m in models if m["chapter"] == chapter]
+        lines += [
+            f'    {m["name"]}["{m["name"]}<br>{m["date"].year}"]'
+            for m in models
+            if m["chapter"] == chapter
+        ]
         lines.append("    end")
     for model in models:
         name = model["name"]
@@ -137,6 +141,7 @@ def tabs(pages, here):
         f'<a href="{page}.html"{" aria-current=page" if page == here else ""}>{html.escape(title)}</a>'
         for page, title in pages.items()
     ]
+    links.append('<a href="index.html#run-it-yourself">Run it</a>')
     return f'\n<nav class="tabs" aria-label="Pages of this branch">{"".join(links)}</nav>\n'
 
 

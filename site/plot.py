@@ -50,7 +50,12 @@ def places(spots, labels):
     for name, (x, y) in spots.items():
         width = LETTER * len(labels[name])
         choices = []
-        for dx, dy, anchor in ((11, 4, "start"), (-11, 4, "end"), (0, -12, "middle"), (0, 22, "middle")):
+        for dx, dy, anchor in (
+            (11, 4, "start"),
+            (-11, 4, "end"),
+            (0, -12, "middle"),
+            (0, 22, "middle"),
+        ):
             left = x + dx - {"start": 0, "end": width, "middle": width / 2}[anchor]
             box = left, y + dy - 12, left + width, y + dy + 4
             met = sum(
@@ -86,7 +91,9 @@ def plot(task, models, rows):
     parts = []
     for value in ticks(low, high):
         parts.append(f'<path class="grid" d="M{LEFT} {up(value):.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{up(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
+        parts.append(
+            f'<text x="{LEFT - 8}" y="{up(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
+        )
     for power in range(math.floor(first), math.ceil(last)):
         for cost in (10**power, 3 * 10**power):
             if first <= math.log10(cost) <= last:
@@ -109,9 +116,11 @@ def plot(task, models, rows):
                 parts.append(f'<path class="descent" d="M{a:.1f} {b:.1f}L{x:.1f} {y:.1f}"/>')
     for name, (x, y, anchor) in places(spots, labels).items():
         cost, value = known[name]
-        title = f"{labels[name]}: {value:.2f}, {cost:,} multiply-accumulates. {by_name[name]['idea']}"
+        title = (
+            f"{labels[name]}: {value:.2f}, {cost:,} multiply-accumulates. {by_name[name]['idea']}"
+        )
         parts.append(
-            f'<a href="{name}/index.html"><title>{html.escape(title)}</title>'
+            f'<a href="{name}/index.html"><title class="nohighlight">{html.escape(title)}</title>'
             f'<circle cx="{spots[name][0]:.1f}" cy="{spots[name][1]:.1f}" r="5.5"/>'
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{labels[name]}</text></a>'
         )

@@ -37,7 +37,7 @@ def fetch(folder):
         with tarfile.open(archive) as members:
             for member in members:
                 path = member.name.removeprefix("package/")
-                if path.startswith(wanted) and member.isfile():
+                if member.isfile() and path.startswith(wanted) and not path.endswith(".map"):
                     (home / path).parent.mkdir(parents=True, exist_ok=True)
                     (home / path).write_bytes(members.extractfile(member).read())
         archive.unlink()
@@ -48,7 +48,9 @@ def download(package, folder, archive):
     """The archive of a package, without those it depends on: its scripts are whole in themselves."""
     npm = shutil.which("npm")
     if npm is None:
-        raise Refusal("npm is not installed, which brings KaTeX and Mermaid (it is part of Node.js)")
+        raise Refusal(
+            "npm is not installed, which brings KaTeX and Mermaid (it is part of Node.js)"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     command = [npm, "pack", "--silent", "--pack-destination", str(folder), package]
     if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode:

@@ -32,12 +32,18 @@ async function graphs() {
   const draw = async () => {
     if (drawn === dark()) return;
     drawn = dark();
-    mermaid.initialize({ startOnLoad: false, theme: drawn ? "dark" : "neutral" });
+    mermaid.initialize({
+      startOnLoad: false,
+      theme: drawn ? "dark" : "neutral",
+      fontFamily: getComputedStyle(document.body).fontFamily,
+    });
     found.forEach((place, i) => {
       place.textContent = sources[i];
+      place.classList.remove("drawn");
       delete place.dataset.processed;
     });
     await mermaid.run({ nodes: found });
+    found.forEach((place) => place.classList.add("drawn"));
   };
   await draw();
   system.addEventListener("change", draw);
