@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import branches
+import home
 import links
 import notebook
 import pages
@@ -43,10 +44,10 @@ def write_source(folder, repository):
             (folder / name).mkdir(parents=True)
             if (Path(laid_out) / name / "figures").exists():
                 shutil.copytree(Path(laid_out) / name / "figures", folder / name / "figures")
-            pages.branch(folder, Path(laid_out), model, models, repository)
+            pages.write(folder, Path(laid_out), model, models, repository)
             text = notebook.notebook(model, repository)
             (folder / name / f"{name}.ipynb").write_text(text, encoding="utf-8", newline="\n")
-    pages.home(folder, models, repository)
+    home.write(folder, models, repository)
 
 
 def build(repository):

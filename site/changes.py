@@ -19,58 +19,54 @@ SWITCH = """\
 
 
 def blocks(old, new):
-    """[(same, lines of old, lines of new)] of two files, in order, as `git diff` sees them."""
-    everything = sum(len(path.read_bytes().splitlines()) for path in (old, new))
+    """[(do they stay, how many lines of old, how many of new)], in order, as `git diff` has it."""
+    counts = [len(path.read_bytes().splitlines()) for path in (old, new)]
     words = ("--no-index", "--no-color", "--no-ext-diff", "--text", "--diff-algorithm=default")
-    output = git("diff", *words, f"--unified={everything}", "--", old, new, good=(0, 1))
+    output = git("diff", *words, f"--unified={sum(counts)}", "--", old, new, good=(0, 1))
     if not output:
-        lines = old.read_text(encoding="utf-8").splitlines()
-        return [(True, lines, lines)]
-    body = output.split("\n@@ ", 1)[1].split("\n")[1:]
+        return [(True, *counts)]
+    signs = [row[:1] for row in output.split("\n@@ ", 1)[1].split("\n")[1:]]
+    signs = [sign for sign in signs if sign != "\\"]  # "\ No newline at end of file" is no line
     found = []
-    for same, group in itertools.groupby(body, lambda row: row[:1] not in ("-", "+", "\\")):
+    for stays, group in itertools.groupby(signs, lambda sign: sign not in ("-", "+")):
         group = list(group)
-        came = [row[1:] for row in group if row[:1] != "-" and row[:1] != "\\"]
-        went = [row[1:] for row in group if row[:1] != "+" and row[:1] != "\\"]
-        found.append((same, went, came))
+        found.append((stays, len(group) - group.count("+"), len(group) - group.count("-")))
     return found
 
 
-def folds(count, first, last):
-    """(lines shown before, lines folded, lines shown after) of `count` unchanged lines."""
+def fold(count, first, last):
+    """(lines shown, lines folded, lines shown) of `count` that stay."""
     before, after = 0 if first else CONTEXT, 0 if last else CONTEXT
     folded = count - before - after
     return (before, folded, after) if folded > 2 * CONTEXT else (count, 0, 0)
 
 
-def comparison(old, new, old_page, new_page):
-    """The blocks of two files as HTML. Each page is where the lines of that file have anchors."""
+def comparison(old, new, old_home, new_home, page):
+    """Two files as HTML, whose line numbers lead to `page` of each one's branch."""
     left, right = (highlighted(path.read_text(encoding="utf-8")) for path in (old, new))
 
-    def half(tag, lines, start, stop, page):
-        rows = [line(lines[i], i + 1, f"{page}#L{i + 1}") for i in range(start, stop)]
+    def half(tag, lines, start, count, home):
+        rows = [
+            line(lines[i], i + 1, f"{home}{page}#L{i + 1}") for i in range(start, start + count)
+        ]
         return f"<{tag}>{''.join(rows)}</{tag}>"
 
-    def pair(kind, i, n, j, m):
-        sides = half("del" if kind == "change" else "div", left, i, i + n, old_page)
-        sides += half("ins" if kind == "change" else "div", right, j, j + m, new_page)
-        return f'<div class="{kind}">{sides}</div>\n'
+    def block(kind, i, n, j, m):
+        tags = ("del", "ins") if kind == "change" else ("div", "div")
+        sides = half(tags[0], left, i, n, old_home) + half(tags[1], right, j, m, new_home)
+        return f'<div class="{kind}">{sides}</div>\n' if n or m else ""
 
-    html, i, j = [], 0, 0
+    made, i, j = "", 0, 0
     found = blocks(old, new)
-    for place, (same, went, came) in enumerate(found):
-        n, m = len(went), len(came)
-        if same:
-            before, folded, after = folds(n, place == 0, place == len(found) - 1)
-            middle = pair("same", i + before, folded, j + before, folded)
-            html += [
-                pair("same", i, before, j, before) if before else "",
-                f"<details><summary>{folded} lines stay</summary>{middle}</details>\n"
-                if folded
-                else "",
-                pair("same", i + n - after, after, j + m - after, after) if after else "",
-            ]
+    for place, (stays, n, m) in enumerate(found):
+        if stays:
+            before, folded, after = fold(n, place == 0, place == len(found) - 1)
+            made += block("same", i, before, j, before)
+            if folded:
+                inside = block("same", i + before, folded, j + before, folded)
+                made += f"<details><summary>{folded} lines stay</summary>{inside}</details>\n"
+            made += block("same", i + n - after, after, j + n - after, after)
         else:
-            html.append(pair("change", i, n, j, m))
+            made += block("change", i, n, j, m)
         i, j = i + n, j + m
-    return f'<div class="highlight changes">{"".join(html)}</div>\n'
+    return f'<div class="highlight changes">{made}</div>\n'

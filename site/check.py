@@ -1,8 +1,8 @@
 """Look at the finished site in a browser: python site/check.py [--pictures FOLDER].
 
 Every page has to load without an error and without asking another host, and to fit a telephone of
-400 pixels; formulas and graphs have to be drawn, search has to find "dropout", and the graph to lead
-to the branches. Chromium is taken from the PATH, or from CHROMIUM.
+400 pixels; formulas and graphs have to be drawn, search has to find "dropout", and the graph to
+lead to the branches. Chromium is taken from the PATH, or from CHROMIUM.
 """
 
 import argparse

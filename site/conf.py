@@ -6,9 +6,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from listing import find
+
 from docutils import nodes
 from docutils.parsers.rst import Directive
-from listing import find
 from sphinx.transforms import SphinxTransform
 
 project = "Deep learning, branch by branch"
@@ -78,7 +79,7 @@ def display(self, node):
 
 
 def along_the_line(app, page, template, context, doctree):
-    """A branch's page has links of its own to those before and after; the order of files is none."""
+    """A lesson has links of its own to those before and after; the order of pages is no line."""
     context["prev"] = context["next"] = None
 
 

@@ -35,6 +35,8 @@ def find(quote, files):
     if quote in files:
         return quote, 1
     for file, text in files.items():
+        # The commands at its head are quoted for what they do.
+        text = re.sub(r'\A""".*?"""', lambda head: "\n" * head[0].count("\n"), text, flags=re.S)
         if re.fullmatch(r"\w+", quote):
             pattern = rf"^ *(?:def|class) {quote}\b|^{quote}\b(?=.* = )"
         elif len(quote) < 6:

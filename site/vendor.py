@@ -45,7 +45,7 @@ def fetch(folder):
 
 
 def download(package, folder, archive):
-    """The archive of a package, without those it depends on: its scripts are whole in themselves."""
+    """The archive of a package, without what it depends on: its scripts are whole by themselves."""
     npm = shutil.which("npm")
     if npm is None:
         raise Refusal(
