@@ -54,13 +54,16 @@ def look_at(page, address, wrong):
 def use(page, root, wrong):
     """What a reader does: search, follow the graph, see the hunks of a diff in both views."""
     page.set_viewport_size({"width": 1440, "height": 900})
-    page.goto(f"{root}search.html?q=dropout")
-    page.wait_for_selector("#search-results li a")
-    found = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
-    if not any("/AlexNet/" in address for address in found):
-        wrong.append("search does not find dropout in AlexNet")
+    for home in (root, f"{SITE.as_uri()}/"):  # with a server, and without one
+        page.goto(f"{home}search.html?q=dropout")
+        page.wait_for_selector("#search-results li a")
+        found = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+        if not any(address.startswith(f"{home}AlexNet/index.html") for address in found):
+            wrong.append(f"{home}: search does not find dropout in AlexNet")
     page.goto(f"{root}index.html")
     settled(page)
+    page.locator("pre.mermaid a", has_text="AlexNet").hover()
+    page.wait_for_selector(".mermaidTooltip >> text=2012: ")
     page.locator("pre.mermaid a", has_text="AlexNet").click()
     page.wait_for_url("**/AlexNet/index.html")
     page.goto(f"{root}VGG/since-AlexNet.html")
@@ -93,7 +96,9 @@ def check(root, pictures=None):
         page = browser.new_page(viewport={"width": 400, "height": 800})
         page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
         page.on("console", lambda m: m.type == "error" and wrong.append(f"{page.url}: {m.text}"))
-        page.on("request", lambda r: r.url.startswith((root, "data:")) or wrong.append(r.url))
+        page.on(
+            "request", lambda r: r.url.startswith((root, "data:", "file:")) or wrong.append(r.url)
+        )
         for path in sorted(SITE.rglob("*.html")):
             if "_static" not in path.parts:
                 look_at(page, root + path.relative_to(SITE).as_posix(), wrong)

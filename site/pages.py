@@ -33,9 +33,9 @@ trains it on a small part of the data, and shows the curves; it needs no GPU.
 """
 
 
-def without_contents(title):
-    """The start of a page that needs its whole width."""
-    return f"---\nhide-toc: true\n---\n# {title}\n"
+def wide(title, more=""):
+    """The start of a page that needs its whole width, and so has no contents at its side."""
+    return f"---\nhide-toc: true\n{more}---\n# {title}\n"
 
 
 def tabs(pages, here):
@@ -87,7 +87,7 @@ def write(folder, laid_out, model, models, repository):
     codes = sorted((p.name for p in own.glob("*.py")), key=lambda f: f not in branches.COMPARED)
     has_notes = (own / "notes.md").exists()
     pages = {"index": "Lesson"} | {Path(file).stem: file for file in codes}
-    pages |= {f"since-{parent}": f"Since {parent}" for parent in parents}
+    pages |= {f"since-{parent}": f"Diff from {parent}" for parent in parents}
     pages |= {"notes": "Notes"} if has_notes else {}
 
     def page(name, text):
@@ -98,10 +98,12 @@ def write(folder, laid_out, model, models, repository):
         (home / file).write_text(code, encoding="utf-8", newline="\n")  # for conf.py to search
         shown = raw(home / f"{file}.html", listing(code))
         stem = Path(file).stem
-        page(stem, without_contents(f"{name}: {file}") + tabs(pages, stem) + shown)
+        page(stem, wide(f"{name}: {file}") + tabs(pages, stem) + shown)
     for parent in parents:
         here = f"since-{parent}"
-        made = without_contents(f"From {parent} to {name}") + tabs(pages, here) + f"\n{SWITCH}"
+        # Search finds a line on the pages of the code, and need not find it here once more.
+        made = wide(f"From {parent} to {name}", "no-search: true\n") + tabs(pages, here)
+        made += f"\n{SWITCH}"
         for file in branches.COMPARED:
             anchors = f"{Path(file).stem}.html"
             shown = comparison(laid_out / parent / file, own / file, f"../{parent}/", "", anchors)

@@ -10,6 +10,9 @@ const load = (file) =>
     document.head.append(script);
   });
 
+// Without a server, a browser lets no page read the others, which search does for its excerpts.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
 async function formulas() {
   const found = document.querySelectorAll(".math");
   if (!found.length) return;
@@ -35,6 +38,7 @@ async function graphs() {
     mermaid.initialize({
       startOnLoad: false,
       theme: drawn ? "dark" : "neutral",
+      themeCSS: ".cluster rect { fill: none; filter: none; }",
       fontFamily: getComputedStyle(document.body).fontFamily,
     });
     found.forEach((place, i) => {
