@@ -52,7 +52,7 @@ def look_at(page, address, wrong):
 
 
 def use(page, root, wrong):
-    """What a reader does: search, follow the graph, see the hunks of a diff in both views."""
+    """What a reader does: search, follow the graph, read code beside the lesson, see a diff."""
     page.set_viewport_size({"width": 1440, "height": 900})
     for home in (root, f"{SITE.as_uri()}/"):  # with a server, and without one
         page.goto(f"{home}search.html?q=dropout")
@@ -66,6 +66,13 @@ def use(page, root, wrong):
     page.wait_for_selector(".mermaidTooltip >> text=2012: ")
     page.locator("pre.mermaid a", has_text="AlexNet").click()
     page.wait_for_url("**/AlexNet/index.html")
+    page.locator("a.line-of-code", has_text="F.dropout(f(self.fc6(x))").click()
+    line = page.frame_locator(".beside iframe").locator(".line:target")
+    if "F.dropout" not in line.inner_text() or not page.url.endswith("/AlexNet/index.html"):
+        wrong.append("AlexNet/index.html: a click on a quoted line does not show the code")
+    if page.locator("article").bounding_box()["width"] > 0.52 * 1440:
+        wrong.append("AlexNet/index.html: the code covers the lesson")
+    page.keyboard.press("Escape")
     page.goto(f"{root}VGG/since-AlexNet.html")
     beside = page.locator(".change del").first, page.locator(".change ins").first
     left, right = (half.bounding_box() for half in beside)

@@ -1,4 +1,5 @@
-// Formulas and graphs, drawn by KaTeX and Mermaid, which are loaded where a page has any.
+// Formulas, graphs, and the code beside the lesson. KaTeX and Mermaid are loaded where a page has
+// something for them to draw.
 
 const here = document.currentScript.src;
 const load = (file) =>
@@ -54,7 +55,33 @@ async function graphs() {
   new MutationObserver(draw).observe(document.body, { attributeFilter: ["data-theme"] });
 }
 
+// Where there is room, a line that the lesson quotes is shown beside it, on the page of the code in a
+// frame. A click with Ctrl or the like, and every click on a small screen, leads to that page.
+function besideTheLesson() {
+  if (window.self !== window.top) document.documentElement.classList.add("framed");
+  const panel = document.createElement("aside");
+  panel.className = "beside";
+  panel.innerHTML = '<button type="button">Close the code</button><iframe title="Code"></iframe>';
+  const close = () => {
+    panel.remove();
+    document.body.classList.remove("has-beside");
+  };
+  panel.querySelector("button").addEventListener("click", close);
+  document.addEventListener("keydown", (event) => event.key === "Escape" && close());
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a.line-of-code");
+    const plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
+    if (!link || !plain || !matchMedia("(min-width: 75em)").matches) return;
+    event.preventDefault();
+    panel.querySelector("iframe").src = link.href;
+    document.body.append(panel);
+    document.body.classList.add("has-beside");
+    link.scrollIntoView({ block: "nearest" });
+  });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  besideTheLesson();
   formulas();
   graphs();
 });
