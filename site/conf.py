@@ -4,9 +4,10 @@ import html
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from listing import find
+from listing import find, in_order
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -49,8 +50,8 @@ class QuotedLines(SphinxTransform):
 
     def apply(self):
         home = Path(self.env.doc2path(self.env.docname)).parent
-        own = sorted(home.glob("*.py"), key=lambda path: path.name not in ("model.py", "train.py"))
-        files = {path.name: path.read_text(encoding="utf-8") for path in own}
+        own = in_order(path.name for path in home.glob("*.py"))
+        files = {name: (home / name).read_text(encoding="utf-8") for name in own}
         for quoted in list(self.document.findall(nodes.literal)):
             place = find(quoted.astext(), files)
             if place and not isinstance(quoted.parent, (nodes.reference, nodes.title)):

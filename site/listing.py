@@ -2,9 +2,16 @@
 
 import re
 
+from branches import COMPARED
+
 import pygments
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+
+
+def in_order(files):
+    """The names of a branch's files, model.py and train.py first."""
+    return sorted(files, key=lambda name: (name not in COMPARED, name))
 
 
 def highlighted(text):

@@ -7,7 +7,7 @@ from pathlib import Path
 import branches
 from changes import SWITCH, comparison
 from home import raw
-from listing import listing
+from listing import in_order, listing
 
 RUN = """\
 
@@ -84,7 +84,7 @@ def write(folder, laid_out, model, models, repository):
     """Every page of a branch, folder/<Name>/*.md, from laid_out/<Name>."""
     name, parents = model["name"], model["builds_on"]
     home, own = folder / name, laid_out / name
-    codes = sorted((p.name for p in own.glob("*.py")), key=lambda f: f not in branches.COMPARED)
+    codes = in_order(path.name for path in own.glob("*.py"))
     has_notes = (own / "notes.md").exists()
     pages = {"index": "Lesson"} | {Path(file).stem: file for file in codes}
     pages |= {f"since-{parent}": f"Diff from {parent}" for parent in parents}
