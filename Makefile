@@ -18,6 +18,9 @@ help:
 	@echo "make test-full   run the long trainings as well"
 	@echo "make lint        check the style of the code"
 	@echo "make results     train what results.csv lacks, and make README's tables from it"
+	@echo "make site        build the course as a web page, in .site/html; it needs npm"
+	@echo "make site-serve  build it and open it in a browser"
+	@echo "make site-check  build it and look at every page in Chromium"
 	@echo "make figures     copy and draw the pictures in models/<Name>/figures/"
 
 # Both install into .venv only what is not there yet, and touch no network when nothing has changed.
@@ -68,3 +71,21 @@ results: setup
 
 figures: setup
 	$(VENV) figures.py
+
+# The site's packages, of which no branch and no test needs any, have an environment of their own.
+SITE := .site/venv/bin/python
+
+.PHONY: setup-site site site-serve site-check
+setup-site:
+	@test -x .site/venv/bin/pip || $(PYTHON) -m venv .site/venv
+	@cmp -s requirements-site.txt .site/requirements-site.txt || \
+		{ $(SITE) -m pip install -r requirements-site.txt && cp requirements-site.txt .site/; }
+
+site: setup-site
+	$(SITE) site/build.py
+
+site-serve: setup-site
+	$(SITE) site/build.py --serve
+
+site-check: site
+	$(SITE) site/check.py
