@@ -20,6 +20,7 @@ import links
 import listing
 import notebook
 import pages
+import picture
 import plot
 import vendor
 
@@ -254,3 +255,10 @@ def test_the_site_is_whole():
         assert f'{name}.ipynb"' in lesson
     made = (folder / "VGG" / "since-AlexNet.html").read_text(encoding="utf-8")
     assert "<ins>" in made and "<del>" in made and "lines stay" in made
+
+
+def test_readme_opens_with_todays_results():
+    drawn = picture.picture(branches.todays_models(), results.read_rows())
+    told = "family.svg is of other results: python site/picture.py"
+    assert (ROOT / "family.svg").read_text(encoding="utf-8") == drawn + "\n", told
+    assert "(family.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")[:1000]
