@@ -60,7 +60,7 @@ def parent(model, models):
 
 def copy_pictures(home, name, text):
     """Renew each picture that the text shows and a finished run has."""
-    for run, picture in sorted(set(re.findall(r"figures/([\w.-]+-seed\d+)-(\w+)\.png", text))):
+    for run, picture in sorted(set(re.findall(r"figures/([\w.-]+-seed\d+)-([\w-]+)\.png", text))):
         source = found(name, f"{run}/{picture}.png")
         renew(home / "figures" / f"{run}-{picture}.png", source, f"no finished run {run}")
 
