@@ -3,8 +3,8 @@
     python experiments.py shifts    LeNet-5 and a fully connected network: what is left of their
                                     accuracy when the images are moved by a few pixels?
 
-It takes ten minutes on two CPU cores. `python experiments.py shifts --help` lists what can be
-changed. Results go to checkpoints/LeNet/; the same command goes on with what was stopped.
+It takes a quarter of an hour on two CPU cores. `python experiments.py shifts --help` lists what can
+be changed. Results go to checkpoints/LeNet/; the same command goes on with what was stopped.
 """
 
 import dataclasses

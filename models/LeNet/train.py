@@ -37,7 +37,7 @@ class Recipe(images.Settings):
 
 
 RECIPES = {
-    # Adam, many images a step and a one-cycle schedule are today's: they take two minutes.
+    # Adam, many images a step and a one-cycle schedule are today's: they take minutes.
     "laptop": Recipe(data="fashion-mnist", epochs=20, batch_size=64, lr=4e-3),
     "paper": Recipe(data="mnist", epochs=20, batch_size=1, lr=2e-5),
 }

@@ -13,7 +13,7 @@
     python experiments.py classifier --recipe paper
                                              ten folds of 32 epochs, as in Agarap's code
 
-They take 15, 12, 12, 3 and 15 minutes on two CPU cores. `python experiments.py dead --help` lists
+They take 10, 12, 12, 3 and 15 minutes on two CPU cores. `python experiments.py dead --help` lists
 what can be changed. Results go to checkpoints/ReLU/; the same command goes on with what was
 stopped.
 """

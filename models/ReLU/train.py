@@ -33,7 +33,7 @@ class Recipe(images.Settings):
 
 
 RECIPES = {
-    # Adam, many images a step and a one-cycle schedule are today's: they take two minutes.
+    # Adam, many images a step and a one-cycle schedule are today's: they take minutes.
     "laptop": Recipe(data="fashion-mnist", epochs=20, batch_size=64, lr=4e-3),
 }
 J = 20.0  # of equation 9; the paper does not give it, and from 1 to 20 it makes little difference
