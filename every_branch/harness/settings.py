@@ -95,6 +95,13 @@ class Settings:
         """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
         return "-".join([self.name, *sum(self.changes(), []), f"seed{self.seed}"])
 
+    def in_words(self):
+        """The same for people, as the title of a picture."""
+        recipe, _, experiment = self.name.partition("-experiment-")
+        words = [f"{recipe} recipe", *([experiment] if experiment else [])]
+        words += (" ".join(change).replace("-", " ") for change in self.changes())
+        return ", ".join([*words, f"seed {self.seed}"])
+
     def home(self, name):
         """The folder of the run of these settings, of the branch of that name; relative to ours."""
         return f"checkpoints/{name}/{self.title()}"
@@ -102,13 +109,6 @@ class Settings:
     def resolved(self, recipes):
         """What a command line comes to: these, or those of a finished run that it is about."""
         return self
-
-    def in_words(self):
-        """The same for people, as the title of a picture."""
-        recipe, _, experiment = self.name.partition("-experiment-")
-        words = [f"{recipe} recipe", *([experiment] if experiment else [])]
-        words += (" ".join(change).replace("-", " ") for change in self.changes())
-        return ", ".join([*words, f"seed {self.seed}"])
 
 
 def flags(kind):
