@@ -81,7 +81,7 @@ def network(rung, in_channels, num_classes):
 
 
 def prepare(images, side):
-    """LeNet's scale of the pixels; centered in side x side, or enlarged to it from 64 on."""
+    """Raw values, LeNet's scale: [B, C, H, W] centered in [B, C, side, side], from 64 enlarged."""
     if side < 64:
         margin = (side - images.shape[-1]) // 2
         images = F.pad(images, [margin] * 4).float()
@@ -90,13 +90,18 @@ def prepare(images, side):
     return images * (1.275 / 255) - 0.1
 
 
+def crop_and_mirror(images, size):
+    """Random crops [B, C, size, size], mirrored or not, without train.py's shift of the colors."""
+    return random_flip(random_crop(images, size))
+
+
 def fit(recipe):
     """Train and test the network of one rung; the Run."""
     large, augment = recipe.rung in LARGE, None
     side = size = 64 if large else 32
     if recipe.rung in ("crops", "dropout", "wide-crops"):
         side = 73 if large else 36  # to 64 or 32 about as 256 to 224
-        augment = lambda images: random_flip(random_crop(images, size))  # noqa: E731
+        augment = partial(crop_and_mirror, size=size)
     data = images.load(recipe, side)
     run = Run("AlexNet", recipe, **data.identity)
     train, validation, test = data.loaders(run.device, partial(prepare, side=side), augment)
