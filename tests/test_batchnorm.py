@@ -181,9 +181,10 @@ def test_sums_are_normalized_before_the_nonlinearity_and_have_no_bias(model, nor
     stock = stock if activation == "relu" else nn.Sequential(stock.conv, stock.bn, f)
     full = nn.Sequential(nn.Linear(5, 6, bias=False), nn.BatchNorm1d(6), f)
     for ours, theirs, x in (
-        (model.Convolution(3, 6, 3, **how), stock, torch.randn(4, 3, 9, 9)),
-        (model.FullyConnected(5, 6, **how), full, torch.randn(4, 5)),
+        (model.Convolution(3, 6, 3), stock, torch.randn(4, 3, 9, 9)),
+        (model.FullyConnected(5, 6), full, torch.randn(4, 5)),
     ):
+        model.batch_normalize(ours, **how)
         weights = stir(theirs).state_dict().values()
         ours.load_state_dict(dict(zip(ours.state_dict(), weights, strict=True)))
         for mode in (True, False):
@@ -251,7 +252,7 @@ def test_a_run_without_it_has_the_bits_of_googlenets_own(branch, every_branch, s
 
 
 def test_weights_and_running_statistics_are_averaged(branch, monkeypatch, small):
-    """Of half of what it was, and half of what a step made."""
+    """Half of what it was stays in a step, and less in the first ones: (1 + t) / (10 + t)."""
     states, log = [], branch.run.Run.log
 
     def look(run, **values):  # at the end of each step
@@ -263,8 +264,9 @@ def test_weights_and_running_statistics_are_averaged(branch, monkeypatch, small)
     branch("train.py", *NARROW, "--epochs", 2, "--batch-size", 2, "--averaging", 0.5)
     (saved,) = branch.runs().values()
     average, *later = states[: 10 * saved["result"]["epoch"]]
-    for state in later:
-        average = {key: (value + state[key]) / 2 for key, value in average.items()}
+    for step, state in enumerate(later, start=1):
+        kept = min(0.5, (1 + step) / (10 + step))
+        average = {key: kept * old + (1 - kept) * state[key] for key, old in average.items()}
     found = {key: value for key, value in saved["weights"].items() if "batches" not in key}
     assert_close(found, {key: average[key] for key in found}, rtol=1e-4, atol=1e-6)
 

@@ -4,12 +4,13 @@
     python experiments.py figure1 --recipe paper
                                          the same on MNIST in black and white, as in the paper
     python experiments.py figure2        GoogLeNet with and without, at learning rates up to 30-fold
+    python experiments.py rates          GoogLeNet with and without, at rates from 0.01 to 1
     python experiments.py dangers        batches of two; and evaluation mode forgotten
 
-figure1 and figure2 are the paper's, at laptop size (4.1, 4.2); dangers shows where it goes wrong.
-They take 12, 42 and 3 minutes on two CPU cores. `python experiments.py figure1 --help` lists what
-can be changed. Results go to checkpoints/BatchNorm/; the same command goes on with what was
-stopped.
+figure1 and figure2 are the paper's, at laptop size (4.1, 4.2); in rates, nothing changes but the
+rate; dangers shows where it goes wrong. They take 12, 42, 20 and 3 minutes on two CPU cores.
+`python experiments.py figure1 --help` lists what can be changed. Results go to
+checkpoints/BatchNorm/; the same command goes on with what was stopped.
 """
 
 import copy
@@ -22,11 +23,18 @@ from typing import ClassVar, Literal
 from harness import images
 from harness.checkpoint import random_state, set_random_state
 from harness.classification import evaluate, finish
-from harness.compare import compare, experiment, in_turn, percent, unless_diverged
+from harness.compare import (
+    compare,
+    experiment,
+    in_turn,
+    mean_and_spread,
+    percent,
+    unless_diverged,
+)
 from harness.errors import Diverged, program
 from harness.run import Run
 from harness.schedule import constant
-from harness.values import Count
+from harness.values import Count, Positive
 from model import MLP
 
 import torch
@@ -54,6 +62,14 @@ class Large(train.Recipe):
     network: Network | None = None  # not set: all of NETWORKS
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rates(train.Recipe):
+    """The laptop recipe, shorter, without auxiliary classifiers and averaged weights."""
+
+    lr: Positive | None = None  # not set: all of RATES
+    norm: Literal["batch", "torch", "none"] | None = None  # not set: with and without
+
+
 # 50,435 steps of 60 images; the paper has 50,000.
 FIGURE_1 = {"laptop": Small(data="fashion-mnist", epochs=55, batch_size=60, lr=0.1)}
 FIGURE_1["paper"] = replace(FIGURE_1["laptop"], data="mnist", pixels="binary")
@@ -63,6 +79,21 @@ FIGURE_2 = {
         epochs=8,
         batch_size=128,
         lr=1e-2,  # of the network without normalization: good for it, of 0.0025 to 0.04
+        side=64,
+        area=(0.9, 1.0),
+        scales=(64,),
+        image_size=64,
+        width=0.25,
+        averaging=0.0,
+        aux=False,
+    )
+}
+RATES_RECIPE = {
+    "laptop": Rates(
+        data="fashion-mnist",
+        epochs=3,
+        batch_size=128,
+        limit=20_000,
         side=64,
         area=(0.9, 1.0),
         scales=(64,),
@@ -86,6 +117,7 @@ NETWORKS = {  # how many times the learning rate; what else (4.2.2)
     # Ours: whether it is the rate's faster fall that helps.
     "Inception-decay": (1, {"norm": "none", **BEFORE, "decay_every": AFTER["decay_every"]}),
 }
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 TIMES = (1, 5, 30, 150)  # the learning rate of figure2, for predictiveness()
 SIZES = (2, 8, 60)  # of the batches in dangers, in training and with evaluation mode forgotten
 
@@ -233,6 +265,34 @@ def figure2(recipe):
     compare("BatchNorm", recipe, [*runs.values()], {"": curves}, "validation accuracy, %")
 
 
+def rates(recipe):
+    """GoogLeNet with and without batch normalization at rates from 0.01 to 1, all else the same."""
+    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    variants = [
+        recipe.but(norm=norm, lr=lr, seed=seed)
+        for norm in ([recipe.norm] if recipe.norm else ("none", "torch"))
+        for lr in ([recipe.lr] if recipe.lr else RATES)
+        for seed in seeds
+    ]
+    runs = {(variant.norm, variant.lr): [] for variant in variants}
+    for variant in in_turn("Rates", variants):
+        if run := unless_diverged(train.fit, variant):
+            runs[variant.norm, variant.lr].append(run)
+    if recipe.dry_run:
+        return
+    print("\nLast epoch: training loss of each seed; validation accuracy, %, mean and spread")
+    panels = {}
+    for (norm, lr), own in runs.items():
+        losses = ", ".join(f"{run.history[-1]['train_loss']:.3f}" for run in own)
+        lost = f"{len(seeds) - len(own)} of {len(seeds)} diverged" if len(own) < len(seeds) else ""
+        ends = mean_and_spread([accuracies(run)[-1] for run in own]) if own else ""
+        print("  ".join(filter(None, [f"norm {norm:<5}  lr {lr:<5g}", losses, ends, lost])))
+        if own:
+            curves = percent([accuracies(run) for run in own])
+            panels.setdefault(f"norm {norm}", {})[f"lr {lr:g}"] = curves
+    compare("BatchNorm", recipe, sum(runs.values(), []), panels, "validation accuracy, %")
+
+
 def accuracies(run):
     return [row["validation_accuracy"] for row in run.history]
 
@@ -300,6 +360,7 @@ def dangers(recipe):
 EXPERIMENTS = {
     "figure1": (figure1, FIGURE_1),
     "figure2": (figure2, FIGURE_2),
+    "rates": (rates, RATES_RECIPE),
     "dangers": (dangers, DANGERS),
 }
 

@@ -71,9 +71,10 @@ class Normalization(torch.autograd.Function):
         mean = x.mean(over)
         centered = x - per_channel(mean, x)
         variance = centered.square().mean(over)
-        inverse = (variance + eps).rsqrt()  # x_hat = centered * inverse
-        y = torch.addcmul(per_channel(beta, x), centered, per_channel(gamma * inverse, x))
-        ctx.save_for_backward(centered, gamma, inverse)
+        inverse = (variance + eps).rsqrt()
+        x_hat = centered * per_channel(inverse, x)
+        y = per_channel(gamma, x) * x_hat + per_channel(beta, x)
+        ctx.save_for_backward(centered, x_hat, gamma, inverse)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
@@ -81,21 +82,20 @@ class Normalization(torch.autograd.Function):
     def backward(ctx, d_y, *_):
         """Each d_ is the derivative of the loss with respect to what it is named for.
 
-        A channel has one gamma, so it is taken out of the sums, and d_x_hat = d_y * gamma is never
-        stored. The second term of the paper's d_mean is a sum of x - mean, which is 0.
+        The second term of the paper's d_mean is a sum of x - mean, which is 0.
         """
-        if torch.is_grad_enabled():  # autograd would take `centered` for a constant
+        if torch.is_grad_enabled():  # autograd would take x_hat for a constant
             raise RuntimeError("Normalization has no second derivative; PyTorch's batch_norm has")
-        centered, gamma, inverse = ctx.saved_tensors
+        centered, x_hat, gamma, inverse = ctx.saved_tensors
         over = [0, *range(2, d_y.dim())]
         m = d_y.numel() / d_y.shape[1]
+        d_x_hat = d_y * per_channel(gamma, d_y)
+        d_variance = (d_x_hat * centered).sum(over) * -0.5 * inverse**3
+        d_mean = d_x_hat.sum(over) * -inverse
+        d_x = d_x_hat * per_channel(inverse, d_y)
+        d_x += centered * per_channel(d_variance * 2 / m, d_y) + per_channel(d_mean / m, d_y)
+        d_gamma = (d_y * x_hat).sum(over)
         d_beta = d_y.sum(over)
-        product = (d_y * centered).sum(over)
-        d_gamma = product * inverse
-        d_variance = gamma * product * -0.5 * inverse**3
-        d_mean = gamma * d_beta * -inverse
-        d_x = torch.addcmul(per_channel(d_mean / m, d_y), d_y, per_channel(gamma * inverse, d_y))
-        d_x.addcmul_(centered, per_channel(2 / m * d_variance, d_y))
         return d_x, d_gamma, d_beta, None
 
 
@@ -163,17 +163,10 @@ ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid}  # relu_: in place
 
 
 class Convolution(nn.Conv2d):
-    """A convolution, batch normalization and a nonlinearity, in this order (3.2).
+    """A convolution, its normalization and its nonlinearity, in this order (3.2).
 
-    Beta does what a bias would do, so with normalization there is none. how: padding, stride.
+    batch_normalize gives it the last two, and so it does to FullyConnected.
     """
-
-    def __init__(self, *sizes, norm="batch", activation="relu", **how):
-        check_choice(NORMS, norm=norm)
-        check_choice(ACTIVATIONS, activation=activation)
-        super().__init__(*sizes, bias=norm == "none", **how)
-        self.norm = NORMS[norm][1](self.out_channels)
-        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x):
         return self.activation(self.norm(super().forward(x)))
@@ -182,15 +175,24 @@ class Convolution(nn.Conv2d):
 class FullyConnected(nn.Linear):
     """The same for a fully connected layer."""
 
-    def __init__(self, *sizes, norm="batch", activation="relu"):
-        check_choice(NORMS, norm=norm)
-        check_choice(ACTIVATIONS, activation=activation)
-        super().__init__(*sizes, bias=norm == "none")
-        self.norm = NORMS[norm][0](self.out_features)
-        self.activation = ACTIVATIONS[activation]
-
     def forward(self, x):
         return self.activation(self.norm(super().forward(x)))
+
+
+def batch_normalize(net, norm, activation):
+    """Normalize the sums of each Convolution and FullyConnected in net (Algorithm 2, lines 1 to 5).
+
+    Beta does what a bias would do, so these layers lose theirs (3.2). norm, activation: a name of
+    NORMS and of ACTIVATIONS; else ValueError.
+    """
+    check_choice(NORMS, norm=norm)
+    check_choice(ACTIVATIONS, activation=activation)
+    for layer in [*net.modules()]:
+        if isinstance(layer, (Convolution, FullyConnected)):
+            layer.norm = NORMS[norm][isinstance(layer, Convolution)](len(layer.weight))
+            layer.activation = ACTIVATIONS[activation]
+            if norm != "none":
+                layer.bias = None
 
 
 class MLP(nn.Module):
@@ -203,20 +205,19 @@ class MLP(nn.Module):
     def __init__(self, num_classes=10, inputs=784, norm="batch"):
         super().__init__()
         check_number(int, 1, num_classes=num_classes, inputs=inputs)
-        how = {"norm": norm, "activation": "sigmoid"}
-        self.fc1 = FullyConnected(inputs, 100, **how)
-        self.fc2 = FullyConnected(100, 100, **how)
-        self.fc3 = FullyConnected(100, 100, **how)
+        self.fc1 = FullyConnected(inputs, 100)
+        self.fc2 = FullyConnected(100, 100)
+        self.fc3 = FullyConnected(100, 100)
         self.fc4 = nn.Linear(100, num_classes)
         self.initialize()
+        batch_normalize(self, norm, "sigmoid")
 
     @torch.no_grad()
     def initialize(self):
         """Small random Gaussian weights; biases 0."""
         for layer in self.children():
             layer.weight.normal_(0, 0.1)
-            if layer.bias is not None:
-                layer.bias.zero_()
+            layer.bias.zero_()
 
     def forward(self, x):
         scores = self.fc4(self.fc3(self.fc2(self.fc1(x.flatten(1)))))
@@ -240,33 +241,33 @@ BRANCHES = ("1x1", "3x3", "5x5", "pool")
 class Inception(nn.Module):
     """Four branches that read the same feature maps, their outputs concatenated (4, Figure 2b).
 
-    maps: a row of INCEPTION. reduction, without: see GoogLeNet. how: norm, activation.
+    maps: a row of INCEPTION. reduction, without: see GoogLeNet.
     [B, in_channels, H, W] to [B, out_channels, H, W].
     """
 
-    def __init__(self, in_channels, maps, reduction=True, without="none", **how):
+    def __init__(self, in_channels, maps, reduction=True, without="none"):
         super().__init__()
         check_choice((True, False), reduction=reduction)
         check_choice(("none", *BRANCHES), without=without)
         n1x1, n3x3_reduce, n3x3, n5x5_reduce, n5x5, pool_proj = maps
         branches = {
-            "1x1": Convolution(in_channels, n1x1, 1, **how),
+            "1x1": Convolution(in_channels, n1x1, 1),
             "3x3": nn.Sequential(
-                Convolution(in_channels, n3x3_reduce, 1, **how),
-                Convolution(n3x3_reduce, n3x3, 3, padding=1, **how),
+                Convolution(in_channels, n3x3_reduce, 1),
+                Convolution(n3x3_reduce, n3x3, 3, padding=1),
             ),
             "5x5": nn.Sequential(
-                Convolution(in_channels, n5x5_reduce, 1, **how),
-                Convolution(n5x5_reduce, n5x5, 5, padding=2, **how),
+                Convolution(in_channels, n5x5_reduce, 1),
+                Convolution(n5x5_reduce, n5x5, 5, padding=2),
             ),
             "pool": nn.Sequential(
                 nn.MaxPool2d(3, stride=1, padding=1),
-                Convolution(in_channels, pool_proj, 1, **how),
+                Convolution(in_channels, pool_proj, 1),
             ),
         }
         if not reduction:
-            branches["3x3"] = Convolution(in_channels, n3x3, 3, padding=1, **how)
-            branches["5x5"] = Convolution(in_channels, n5x5, 5, padding=2, **how)
+            branches["3x3"] = Convolution(in_channels, n3x3, 3, padding=1)
+            branches["5x5"] = Convolution(in_channels, n5x5, 5, padding=2)
         out_channels = dict(zip(BRANCHES, (n1x1, n3x3, n5x5, pool_proj)))
         kept = [name for name in BRANCHES if name != without]
         self.branches = nn.ModuleDict({name: branches[name] for name in kept})
@@ -279,12 +280,12 @@ class Inception(nn.Module):
 class AuxiliaryClassifier(nn.Module):
     """A small classifier halfway up the network: [B, in_channels, side, side] to scores (5)."""
 
-    def __init__(self, in_channels, num_classes, side, width, **how):
+    def __init__(self, in_channels, num_classes, side, width):
         super().__init__()
         maps, units = round(width * 128), round(width * 1024)
         side = (side - min(5, side)) // 3 + 1
-        self.conv = Convolution(in_channels, maps, 1, **how)
-        self.fc1 = FullyConnected(maps * side**2, units, **how)
+        self.conv = Convolution(in_channels, maps, 1)
+        self.fc1 = FullyConnected(maps * side**2, units)
         self.fc2 = nn.Linear(units, num_classes)
 
     def forward(self, x):  # [B, 512, 14, 14]
@@ -331,23 +332,22 @@ class GoogLeNet(nn.Module):
         for _ in range(3):
             side = -(-(side - min(3, side)) // 2) + 1
         maps = [round(width * full) for full in (64, 64, 192)]
-        how = {"norm": norm, "activation": activation}
-        self.conv1 = Convolution(in_channels, maps[0], 7, stride=2, padding=3, **how)
+        self.conv1 = Convolution(in_channels, maps[0], 7, stride=2, padding=3)
         self.conv2 = nn.Sequential(
-            Convolution(maps[0], maps[1], 1, **how),  # column 3x3 reduce
-            Convolution(maps[1], maps[2], 3, padding=1, **how),
+            Convolution(maps[0], maps[1], 1),  # column 3x3 reduce
+            Convolution(maps[1], maps[2], 3, padding=1),
         )
         channels = maps[2]
         for name, row in INCEPTION.items():
-            row = [round(width * full) for full in row]
-            block = Inception(channels, row, reduction, without, **how)
+            block = Inception(channels, [round(width * full) for full in row], reduction, without)
             self.add_module(f"inception_{name}", block)
             channels = block.out_channels
             if name in ("4a", "4d") and aux:
-                head = AuxiliaryClassifier(channels, num_classes, side, width, **how)
+                head = AuxiliaryClassifier(channels, num_classes, side, width)
                 self.add_module(f"aux_{name}", head)
         self.linear = nn.Linear(channels, num_classes)
         self.initialize()
+        batch_normalize(self, norm, activation)
 
     @torch.no_grad()
     def initialize(self):
@@ -355,8 +355,7 @@ class GoogLeNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.xavier_uniform_(layer.weight)
-                if layer.bias is not None:
-                    layer.bias.zero_()
+                layer.bias.zero_()
 
     def normalize(self, x):
         return local_response_norm(x) if self.lrn else x

@@ -104,6 +104,15 @@ def head(model, images, number):
     return model(images, heads=True)[number]
 
 
+def warm_average(averages, weights, steps, decay):
+    """Move averages toward weights, lists of tensors. The decay grows to `decay` with the steps.
+
+    At these rates the weights soon are far from their random start, which would linger otherwise.
+    """
+    decay = min(decay, (1 + steps.item()) / (10 + steps.item()))
+    get_ema_multi_avg_fn(decay)(averages, weights, steps)
+
+
 def fit(recipe, measure=None):
     """Train and test one network; the Run. measure: see experiments.figure2."""
     side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
@@ -123,8 +132,9 @@ def fit(recipe, measure=None):
     # Polyak's averaging (6). Over what, the paper does not say: here mostly over the last
     # 1 / (1 - decay) steps, and not over more than a tenth of the training.
     decay = max(0, min(recipe.averaging, 1 - 10 / (recipe.epochs * len(train))))
+    update = partial(warm_average, decay=decay)
     # use_buffers: the running statistics are averaged, too; the last weights' would not fit.
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
     criterion = F.cross_entropy
     one_view = views = None  # the image as it is
     if recipe.name == "paper":
