@@ -45,7 +45,7 @@ def test_in_a_test_the_draws_are_always_the_same(branch):
     assert not torch.equal(drawn, branch.experiments.turn(images, background))
 
 
-@pytest.mark.parametrize("words", [(), ("--turned",)], ids=str)
+@pytest.mark.parametrize("words", [(), ("--no-turned",)], ids=str)
 def test_every_depth_has_three_seeds(branch, small, monkeypatch, capsys, words):
     small(branch, 40, 20)
     watched = watch(monkeypatch, branch)

@@ -189,6 +189,7 @@ def batch_normalize(net, norm, activation):
     check_choice(ACTIVATIONS, activation=activation)
     for layer in [*net.modules()]:
         if isinstance(layer, (Convolution, FullyConnected)):
+            # The second of a pair in NORMS is for convolutions.
             layer.norm = NORMS[norm][isinstance(layer, Convolution)](len(layer.weight))
             layer.activation = ACTIVATIONS[activation]
             if norm != "none":
