@@ -14,9 +14,10 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import branches
+import notebook
+
 import nbclient
 import nbformat
-import notebook
 
 
 def pictures(text):
