@@ -1,10 +1,10 @@
 """GoogLeNet and VGG with equal arithmetic: VGG's own branch, small data."""
 
-import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
-from test_relu_experiments import points_of, typed_twice, watch
+from test_relu_experiments import watch
 from torch import nn
 
 NAME = "GoogLeNet"
@@ -26,39 +26,39 @@ def test_vgg_is_that_of_its_branch(branch, every_branch, side, width):
     assert [part.p for part in net if isinstance(part, nn.Dropout)] == [stock.dropout] * 2
 
 
-def test_the_budgets_are_equal_and_every_network_has_three_seeds(
-    branch, small, monkeypatch, capsys
-):
-    """About 2, 4 and 8 million multiply-accumulates; one recipe but for the size of the images."""
+def test_the_budgets_are_equal(branch, small, monkeypatch):
+    """About 2 and 8 million multiply-accumulates; one recipe but for the size of the images."""
     small(branch, 20, 10)
     watched = watch(monkeypatch, branch)
-    printed = typed_twice(branch, capsys, "budgets", "--epochs", 1, "--batch-size", 20)
-    networks = branch.experiments.NETWORKS
-    assert [(row["network"], float(row["width"]), row["seed"]) for row in points_of(branch)] == [
-        (name, width, seed)
-        for name, (_, widths) in networks.items()
+    for name, (side, rate, widths) in branch.experiments.NETWORKS.items():
+        for width, budget in zip(widths, (2.1e6, 8.25e6), strict=True):
+            recipe = branch.experiments.BUDGETS["laptop"].but(epochs=1, batch_size=10)
+            run = branch.experiments.fit(recipe.but(network=name, width=width, lr=rate))
+            seen, macs = watched[-1], run.result["macs"]
+            (images, _), *_ = seen.loader
+            assert images.shape == (10, 1, side, side) and macs == pytest.approx(budget, rel=0.03)
+            assert seen.optimizer.param_groups[0]["weight_decay"] == 2e-4
+            assert not getattr(seen.model, "aux", False)
+
+
+def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys):
+    seen = []
+
+    def fit(recipe):
+        seen.append((recipe.network, recipe.width, recipe.lr, recipe.seed))
+        row = {"epoch": 1, "validation_accuracy": recipe.width}
+        metrics = {"accuracy": recipe.width + recipe.seed / 100}
+        result = {"metrics": metrics, "macs": 2_147_152, "parameters": 88_288}
+        return SimpleNamespace(settings=recipe, history=[row], result=result)
+
+    with branch.imported():
+        monkeypatch.setattr(branch.experiments, "fit", fit)
+        branch.experiments.budgets(branch.experiments.BUDGETS["laptop"])
+    assert seen == [
+        (name, width, rate, seed)
+        for name, (_, rate, widths) in branch.experiments.NETWORKS.items()
         for width in widths
-        for seed in "012"
+        for seed in range(3)
     ]
-    for seen in watched:
-        (images, _), *_ = seen.loader
-        assert images.shape == (20, 1, *[networks[seen.run.settings.network][0]] * 2)
-        assert seen.optimizer.param_groups[0]["weight_decay"] == 2e-4
-        assert not getattr(seen.model, "aux", False)
-    macs = {}
-    for name, (_, widths) in networks.items():
-        for place, width in enumerate(widths):
-            own = [
-                run["result"]
-                for run in branch.runs().values()
-                if run["settings"]["network"] == name and run["settings"]["width"] == width
-            ]
-            macs.setdefault(place, []).append(own[0]["macs"])
-            found = [100 * result["metrics"]["accuracy"] for result in own]
-            words = f"{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f}"
-            (line,) = [
-                line for line in printed.splitlines() if line.startswith(f"{name:<15} {width:<5g}")
-            ]
-            assert line.endswith(words) and f"{own[0]['macs']:,}" in line
-    for budget, found in zip((2.1e6, 4.15e6, 8.25e6), macs.values()):
-        assert found == pytest.approx([budget] * 3, rel=0.03)
+    lines = capsys.readouterr().out.splitlines()
+    assert "GoogLeNet       0.12    2,147,152   88,288  13.00 ± 1.00" in lines
