@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from train import prepare
 
-Config = Literal["S", "F", "A", "B", "D", "E"]
+Config = Literal["F", "S", "A", "B", "D", "E"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Depth(images.Settings):
 
 DEPTH = {"laptop": Depth(data="fashion-mnist", epochs=6, batch_size=128, lr=3e-2, width=0.125)}
 CONTROLS = {
-    "S": ((3,),) * 5,  # shallow: one convolution a block, 8 layers with the last three
     "F": ((5,),) * 5,  # the paper's control: a 5x5 in place of each pair of 3x3 in B (4.1)
+    "S": ((3,),) * 5,  # shallow: one 3x3 a block, so 8 layers with the last three
 }
 CONFIGURATIONS |= CONTROLS
-CONFIGS = ("S", "F", "A", "B", "D", "E")
+CONFIGS = ("F", "S", "A", "B", "D", "E")
 SIDE = 32  # pixels
 SEEDS = 3
 

@@ -10,6 +10,7 @@
                                          the training of 2014, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
+experiments.py asks how much depth pays: python experiments.py --help.
 Results go to checkpoints/VGG/. The same command goes on with a run that was stopped.
 """
 

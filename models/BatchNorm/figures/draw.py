@@ -2,6 +2,7 @@
 
     python experiments.py figure1 && python experiments.py figure1 --lr 1
     python experiments.py figure2, and the same with --seed 1 and --seed 2
+    python experiments.py rates
     python figures/draw.py [RUNS] [FOLDER]
 
 RUNS (default: checkpoints/BatchNorm) has those runs; the pictures go to FOLDER (default: RUNS).
@@ -14,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments import NETWORKS, TIMES
+from experiments import NETWORKS, RATES, SEEDS, TIMES
 from harness import ROOT, images
 from harness.plots import draw_finished, read_points, save
 from model import INCEPTION, GoogLeNet, Normalization
@@ -29,6 +30,7 @@ RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "BatchNorm"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 SLOW, FAST = (RUNS / f"laptop-experiment-figure1{rate}-seed0" for rate in ("", "-lr-1.0"))
 FIGURE_2 = [RUNS / f"laptop-experiment-figure2-seed{seed}" for seed in range(3)]
+RATES_RUN = RUNS / "laptop-experiment-rates-seed0"
 NORMS = {"none": ("without", "tab:gray"), "batch": ("with batch normalization", "tab:orange")}
 SUMS = (10.0, 2.0, 4.0, 4.0)  # the example of summary.md
 DRAWS = 10_000  # of companions for one image; 400 of them are drawn
@@ -251,6 +253,35 @@ def figure2():
     save(figure, FOLDER / "figure2.png")
 
 
+def rates():
+    """What GoogLeNet has learned in three epochs, by learning rate, with and without."""
+    points = read_points(RATES_RUN)
+    last = max(int(row["epoch"]) for row in points)
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, column, times in zip(panels, ("train_loss", "validation_accuracy"), (1, 100)):
+        for norm, (label, color) in NORMS.items():
+            found = {rate: [] for rate in RATES}
+            for row in points:
+                # A run that diverges later on has left no point here; see the caption.
+                if row["norm"] == norm.replace("batch", "torch") and int(row["epoch"]) == last:
+                    found[float(row["lr"])].append(times * float(row[column]))
+            whole = [rate for rate, values in found.items() if len(values) == SEEDS]
+            means = [sum(found[rate]) / SEEDS for rate in whole]
+            axes.plot(whole, means, color=color, label=label)
+            for rate, values in found.items():
+                axes.plot([rate] * len(values), values, "o", color=color, ms=5, alpha=0.7)
+        axes.set_xscale("log")
+        axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("learning rate, the highest of the schedule")
+        axes.grid(alpha=0.3)
+    panels[0].set_title("training loss, last epoch", fontsize=11)
+    panels[1].set_title("validation accuracy, %, last epoch", fontsize=11)
+    panels[1].legend()
+    save(figure, FOLDER / "rates.png")
+
+
 def gradients():
     """How much of the promised fall of the loss a step brings, and how far the gradient turns."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -276,4 +307,5 @@ if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     untrained = {architecture: [], four_sums: [], before: [], noise: []}
     small = {figure1: [SLOW, FAST], percentiles: [SLOW]}
-    draw_finished(untrained | small | {figure2: FIGURE_2, gradients: FIGURE_2})
+    large = {figure2: FIGURE_2, gradients: FIGURE_2, rates: [RATES_RUN]}
+    draw_finished(untrained | small | large)
