@@ -1,4 +1,4 @@
-"""Ask when depth pays, and small filters: on clothes that are turned by any angle.
+"""Ask whether depth and small filters pay, on clothes that are turned by any angle.
 
     python experiments.py depth              8 to 19 layers, 3x3 and 5x5, with three seeds each
     python experiments.py depth --no-turned  the same on clothes as they are
