@@ -46,7 +46,7 @@ def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys
 
     def fit(recipe):
         seen.append((recipe.network, recipe.width, recipe.lr, recipe.seed))
-        row = {"epoch": 1, "validation_accuracy": recipe.width}
+        row = {"epoch": 1, "train_accuracy": 0.5, "validation_accuracy": recipe.width}
         metrics = {"accuracy": recipe.width + recipe.seed / 100}
         result = {"metrics": metrics, "macs": 2_147_152, "parameters": 88_288}
         return SimpleNamespace(settings=recipe, history=[row], result=result)
@@ -61,4 +61,4 @@ def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys
         for seed in range(3)
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert "GoogLeNet       0.12    2,147,152   88,288  13.00 ± 1.00" in lines
+    assert "GoogLeNet       0.12    2,147,152   88,288  50.00 ± 0.00  13.00 ± 1.00" in lines

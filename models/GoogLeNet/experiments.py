@@ -1,9 +1,9 @@
 """Ask what accuracy costs: GoogLeNet and VGG, at several widths, with equal arithmetic.
 
     python experiments.py budgets               all networks, with three seeds each
-    python experiments.py budgets --network VGG one line of the plot
+    python experiments.py budgets --network VGG one of them
 
-It takes half an hour on two CPU cores. `python experiments.py budgets --help` lists what can be
+It takes 36 minutes on one CPU core. `python experiments.py budgets --help` lists what can be
 changed. Results go to checkpoints/GoogLeNet/; the same command goes on with what was stopped.
 """
 
@@ -39,8 +39,8 @@ class Budgets(images.Settings):
 
 
 BUDGETS = {"laptop": Budgets(data="fashion-mnist", epochs=3, batch_size=128)}
-# Pixels of an image; the best rate of 0.01, 0.02 and 0.04, tried for 4 epochs on 20,000 images;
-# widths for about 2 and 8 million multiply-accumulates.
+# Pixels of an image; the best rate of 0.01, 0.02 and 0.04, tried at 64 pixels, 4 epochs and 20,000
+# images; widths for about 2 and 8 million multiply-accumulates.
 NETWORKS = {
     "GoogLeNet": (64, 1e-2, (0.12, 0.25)),
     "VGG": (64, 2e-2, (0.056, 0.113)),
@@ -126,13 +126,14 @@ def budgets(recipe):
     if recipe.dry_run:
         return
 
-    print("\nWidth; multiply-accumulates; parameters; accuracy on test images, %, mean and spread")
+    print("\nWidth; multiply-accumulates; parameters; accuracy, %, training and test images")
     curves = {}
     for (name, width), own in runs.items():
         results = [run.result for run in own]
+        fitted = mean_and_spread([run.history[-1]["train_accuracy"] for run in own])
         accuracy = mean_and_spread([result["metrics"]["accuracy"] for result in results])
         costs = f"{results[0]['macs']:>10,}  {results[0]['parameters']:>7,}"
-        print(f"{name:<15} {width:<5g}  {costs}  {accuracy}")
+        print(f"{name:<15} {width:<5g}  {costs}  {fitted}  {accuracy}")
         found = [[row["validation_accuracy"] for row in run.history] for run in own]
         curves[f"{name}, width {width:g}"] = percent(found)
     compare("GoogLeNet", recipe, sum(runs.values(), []), {"": curves}, "validation accuracy, %")

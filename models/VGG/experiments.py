@@ -3,7 +3,7 @@
     python experiments.py depth              8 to 19 layers, 3x3 and 5x5, with three seeds each
     python experiments.py depth --no-turned  the same on clothes as they are
 
-It takes half an hour on two CPU cores. `python experiments.py depth --help` lists what can be
+It takes 33 minutes on one CPU core. `python experiments.py depth --help` lists what can be
 changed. Results go to checkpoints/VGG/; the same command goes on with what was stopped.
 """
 
