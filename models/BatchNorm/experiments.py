@@ -8,7 +8,7 @@
     python experiments.py dangers        batches of two; and evaluation mode forgotten
 
 figure1 and figure2 are the paper's, at laptop size (4.1, 4.2); in rates, nothing changes but the
-rate; dangers shows where it goes wrong. They take 12, 42, 20 and 3 minutes on two CPU cores.
+rate; dangers shows where it goes wrong. They take 12, 42, 16 and 3 minutes on two CPU cores.
 `python experiments.py figure1 --help` lists what can be changed. Results go to
 checkpoints/BatchNorm/; the same command goes on with what was stopped.
 """

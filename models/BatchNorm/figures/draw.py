@@ -9,6 +9,7 @@ RUNS (default: checkpoints/BatchNorm) has those runs; the pictures go to FOLDER 
 What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
+import csv
 import sys
 from functools import partial
 from pathlib import Path
@@ -255,22 +256,21 @@ def figure2():
 
 def rates():
     """What GoogLeNet has learned in three epochs, by learning rate, with and without."""
-    points = read_points(RATES_RUN)
-    last = max(int(row["epoch"]) for row in points)
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(1, 2)
-    for axes, column, times in zip(panels, ("train_loss", "validation_accuracy"), (1, 100)):
-        for norm, (label, color) in NORMS.items():
-            found = {rate: [] for rate in RATES}
-            for row in points:
-                # A run that diverges later on has left no point here; see the caption.
-                if row["norm"] == norm.replace("batch", "torch") and int(row["epoch"]) == last:
-                    found[float(row["lr"])].append(times * float(row[column]))
-            whole = [rate for rate, values in found.items() if len(values) == SEEDS]
-            means = [sum(found[rate]) / SEEDS for rate in whole]
-            axes.plot(whole, means, color=color, label=label)
-            for rate, values in found.items():
-                axes.plot([rate] * len(values), values, "o", color=color, ms=5, alpha=0.7)
+    for norm, (label, color) in NORMS.items():
+        found = {rate: [last_epoch(rate, norm, seed) for seed in range(SEEDS)] for rate in RATES}
+        for axes, column, times in zip(panels, ("train_loss", "validation_accuracy"), (1, 100)):
+            values = {
+                rate: [times * float(row[column]) for row in rows if row]
+                for rate, rows in found.items()
+            }
+            whole = [rate for rate in RATES if len(values[rate]) == SEEDS]
+            axes.plot(whole, [sum(values[r]) / SEEDS for r in whole], color=color, label=label)
+            for rate in RATES:
+                dots = [rate] * len(values[rate])
+                axes.plot(dots, values[rate], "o", color=color, ms=5, alpha=0.7)
+    for axes in panels:
         axes.set_xscale("log")
         axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
         axes.set_xticks([], minor=True)
@@ -280,6 +280,16 @@ def rates():
     panels[1].set_title("validation accuracy, %, last epoch", fontsize=11)
     panels[1].legend()
     save(figure, FOLDER / "rates.png")
+
+
+def last_epoch(rate, norm, seed):
+    """The last row of a run's history.csv; None if it has diverged."""
+    name = norm.replace("batch", "torch")
+    run = RUNS / f"laptop-experiment-rates-lr-{rate}-norm-{name}-seed{seed}"
+    if not (run / "weights.pt").exists():
+        return None
+    with open(run / "history.csv", encoding="utf-8") as file:
+        return [*csv.DictReader(file)][-1]
 
 
 def gradients():
