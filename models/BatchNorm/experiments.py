@@ -7,10 +7,10 @@
     python experiments.py rates          GoogLeNet with and without, at rates from 0.01 to 1
     python experiments.py dangers        batches of two; and evaluation mode forgotten
 
-figure1 and figure2 are the paper's, at laptop size (4.1, 4.2); in rates, nothing changes but the
-rate; dangers shows where it goes wrong. They take 12, 42, 16 and 3 minutes on two CPU cores.
-`python experiments.py figure1 --help` lists what can be changed. Results go to
-checkpoints/BatchNorm/; the same command goes on with what was stopped.
+figure1 and figure2 are the paper's, at laptop size (4.1, 4.2); in rates, all else stays the same;
+dangers shows where it goes wrong. rates takes 33 minutes on one CPU core; figure1, figure2 and
+dangers take 12, 42 and 3 on two. `python experiments.py figure1 --help` lists what can be changed.
+Results go to checkpoints/BatchNorm/; the same command goes on with what was stopped.
 """
 
 import copy
