@@ -144,8 +144,7 @@ def test_other_shapes_and_one_value_a_channel_are_errors_that_name_them(model):
 def outcome(module, images, **knobs):
     """All that a narrow GoogLeNet starts with, gives in both modes, and has as gradients."""
     torch.manual_seed(7)
-    knobs = {"num_classes": 10, "image_size": 64, "width": 1 / 8, **knobs}
-    net = module.GoogLeNet(**knobs).to(images.dtype)
+    net = module.GoogLeNet(num_classes=10, image_size=64, width=1 / 8, **knobs).to(images.dtype)
     found, scores = copy.deepcopy(net.state_dict()), net(images)
     losses = (n * F.cross_entropy(own, torch.arange(3)) for n, own in enumerate(scores, 1))
     found |= dict(enumerate(torch.autograd.grad(sum(losses), [*net.parameters()])))
@@ -265,8 +264,7 @@ def test_weights_and_running_statistics_are_averaged(branch, monkeypatch, small)
     (saved,) = branch.runs().values()
     average, *later = states[: 10 * saved["result"]["epoch"]]
     for step, state in enumerate(later, start=1):
-        kept = min(0.5, (1 + step) / (10 + step))
-        average = {key: kept * old + (1 - kept) * state[key] for key, old in average.items()}
+        average = {k: v + (state[k] - v) * max(0.5, 9 / (10 + step)) for k, v in average.items()}
     found = {key: value for key, value in saved["weights"].items() if "batches" not in key}
     assert_close(found, {key: average[key] for key in found}, rtol=1e-4, atol=1e-6)
 

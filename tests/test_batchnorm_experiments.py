@@ -298,28 +298,3 @@ def test_a_batch_of_one_image_is_refused_at_once(branch, small, monkeypatch):
     for name, size in (("figure1", 20), ("figure2", 20), ("dangers", 40)):
         done = branch("experiments.py", name, "--limit", 41, "--batch-size", size)
         assert done.code == 2 and "no variance" in done.err and not watched
-
-
-def test_every_rate_has_three_seeds_with_and_without(branch, small, monkeypatch, capsys):
-    """Nothing changes but the rate and the normalization; those that diverge are counted."""
-    seen = []
-
-    def fit(recipe):
-        seen.append(recipe)
-        if recipe.norm == "none" and recipe.lr == 1 and recipe.seed:
-            raise branch.errors.Diverged("training has diverged")
-        share = (recipe.norm == "torch") / 2 + recipe.lr / 8 + recipe.seed / 100
-        row = {"epoch": 1, "train_loss": 1 - share, "validation_accuracy": share}
-        return SimpleNamespace(settings=recipe, history=[row])
-
-    small(branch)
-    monkeypatch.setattr(branch.train, "fit", fit)
-    lines = typed_twice(branch, capsys, "rates").splitlines()
-    rates = branch.experiments.RATES
-    assert (min(rates), max(rates)) == (0.01, 1)
-    assert [(recipe.norm, recipe.lr, recipe.seed) for recipe in seen[: len(seen) // 2]] == [
-        (norm, lr, seed) for norm in ("none", "torch") for lr in rates for seed in range(3)
-    ]
-    assert len({str(recipe.but(norm="none", lr=1, seed=0)) for recipe in seen}) == 1
-    assert "norm none   lr 0.01   0.999, 0.989, 0.979  1.12 ± 1.00" in lines
-    assert "norm none   lr 1      0.875  12.50 ± 0.00  2 of 3 diverged" in lines
