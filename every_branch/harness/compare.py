@@ -40,6 +40,11 @@ def experiment(description, experiments, argv=None):
     function(dataclasses.replace(chosen, name=f"{chosen.name}-experiment-{name}"))
 
 
+def seeds_of(settings, count):
+    """The seeds of a comparison: `count` from that of some Settings on, in a dry run only that."""
+    return range(settings.seed, settings.seed + (1 if settings.dry_run else count))
+
+
 def varied(variants):
     """The settings in which some runs, or Settings, differ from one another, in order."""
     identities = [variant.identity() for variant in variants]

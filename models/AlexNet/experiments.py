@@ -16,7 +16,7 @@ from typing import Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.compare import compare, experiment, in_turn, mean_and_spread, percent
+from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, seeds_of
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
@@ -128,7 +128,7 @@ def fit(recipe):
 def ladder(recipe):
     """From LeNet-5, as it is built today, to AlexNet: one change a rung."""
     rungs = [recipe.rung] if recipe.rung else [*RUNGS]
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     runs = {rung: [] for rung in rungs}
     for variant in in_turn(
         "The ladder", [recipe.but(rung=rung, seed=seed) for rung in rungs for seed in seeds]

@@ -17,7 +17,7 @@ from typing import Literal
 
 from harness import ROOT, files
 from harness.chrf import chrf
-from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
 from harness.errors import Diverged, program
 from harness.settings import flags
 
@@ -53,7 +53,7 @@ def variants(recipe):
         same.but(data=data, attention=attention, seed=seed)
         for data in ([recipe.data] if recipe.data else ["verses", "reversal"])
         for attention in ([True, False] if recipe.attention is None else [recipe.attention])
-        for seed in range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+        for seed in seeds_of(recipe, SEEDS)
     ]
 
 

@@ -29,6 +29,7 @@ from harness.compare import (
     in_turn,
     mean_and_spread,
     percent,
+    seeds_of,
     unless_diverged,
 )
 from harness.errors import Diverged, program
@@ -251,7 +252,7 @@ def figure2(recipe):
 
 def rates(recipe):
     """GoogLeNet with and without batch normalization at rates from 0.01 to 1, all else the same."""
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(norm=norm, lr=lr, seed=seed)
         for norm in ([recipe.norm] if recipe.norm else ("none", "torch"))

@@ -13,7 +13,7 @@ from typing import Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.compare import compare, experiment, in_turn, mean_and_spread, percent
+from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, seeds_of
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
@@ -113,7 +113,7 @@ def fit(recipe):
 
 def budgets(recipe):
     """GoogLeNet and VGG's A under one recipe, each at two widths: accuracy against arithmetic."""
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(network=name, width=width, lr=recipe.lr or NETWORKS[name][1], seed=seed)
         for name in ([recipe.network] if recipe.network else NETWORKS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from harness import ROOT, files
-from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
 from harness.errors import Diverged, program
 from harness.values import Rule
 from model import LastOutput
@@ -52,7 +52,7 @@ LAGS = {
 
 def variants(recipe):
     """{Settings of a run: (task, cell)} of what a recipe leaves open, with SEEDS seeds each."""
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     return {
         recipe.but(data=task, cell=cell, seed=seed, blocks=blocks, size=size): (task, cell)
         for task in ([recipe.data] if recipe.data else TASKS)

@@ -11,7 +11,7 @@ import dataclasses
 
 from harness import images
 from harness.classification import evaluate
-from harness.compare import compare, experiment, in_turn, mean_and_spread, percent
+from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, seeds_of
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
@@ -73,7 +73,7 @@ def accuracies(run):
 
 def shifts(recipe):
     """LeNet-5 and a fully connected network on images that are moved to the right."""
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     # LeNet-5's runs are those of train.py: what it has finished is not trained again.
     networks = {
         "LeNet-5": (train.fit, dataclasses.replace(recipe, name="laptop")),

@@ -27,7 +27,15 @@ from typing import ClassVar, Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, unless_diverged
+from harness.compare import (
+    compare,
+    experiment,
+    in_turn,
+    mean_and_spread,
+    percent,
+    seeds_of,
+    unless_diverged,
+)
 from harness.errors import Refusal, program
 from harness.run import Run
 from harness.schedule import constant
@@ -143,7 +151,7 @@ def depth(recipe):
     runs, losses = [], [{recipe.lr: 0}] * len(networks)
     if not recipe.lr:
         runs, losses = tried(deep, recipe, networks, DEPTH_RATES)
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     finals = [
         recipe.but(**network, lr=min(found, key=found.get), seed=seed)
         for network, found in zip(networks, losses)
@@ -309,7 +317,7 @@ def dead(recipe):
     """What becomes of units that can fall silent, as the learning rate rises."""
     rates = [recipe.lr] if recipe.lr else TOO_HIGH
     limit = math.ceil(PART * (recipe.limit or IMAGES))
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(lr=lr, activation=name, limit=limit, seed=seed)
         for lr in rates

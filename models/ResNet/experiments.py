@@ -15,7 +15,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
 from harness.errors import Diverged, program
 from harness.values import Count
 
@@ -95,7 +95,7 @@ def race(title, recipe, panels):
 
     panels: {title: {label: Settings}}, for the curves. A network that diverges is left out.
     """
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     variants = {
         settings.but(seed=seed): (panel, label)
         for panel, networks in panels.items()

@@ -10,7 +10,7 @@ changed. Results go to checkpoints/Transformer/; the same command goes on with w
 
 import dataclasses
 
-from harness.compare import compare, experiment, in_turn, unless_diverged
+from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
 from harness.errors import Diverged, program
 
 import train
@@ -38,7 +38,7 @@ def variants(recipe):
     found = {}
     for panel, changes in PANELS.items():
         for label, change in changes.items():
-            for seed in range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS)):
+            for seed in seeds_of(recipe, SEEDS):
                 found.setdefault(recipe.but(**change, seed=seed), []).append((panel, label))
     return found
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.compare import compare, experiment, in_turn, mean_and_spread, percent
+from harness.compare import compare, experiment, in_turn, mean_and_spread, percent, seeds_of
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
@@ -104,7 +104,7 @@ def fit(recipe):
 
 def depth(recipe):
     """Networks of 8 to 19 layers under one recipe: is the deeper one the better one?"""
-    seeds = range(recipe.seed, recipe.seed + (1 if recipe.dry_run else SEEDS))
+    seeds = seeds_of(recipe, SEEDS)
     runs = {config: [] for config in ([recipe.config] if recipe.config else CONFIGS)}
     variants = [recipe.but(config=config, seed=seed) for config in runs for seed in seeds]
     for variant in in_turn("Depth", variants):
