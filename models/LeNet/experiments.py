@@ -1,9 +1,10 @@
 """Show what local fields, shared weights and subsampling are for.
 
     python experiments.py shifts    LeNet-5 and a fully connected network: what is left of their
-                                    accuracy when the images are moved by a few pixels?
+                                    accuracy when the images are moved by a few pixels? And after
+                                    training on distorted images?
 
-It takes a quarter of an hour on two CPU cores. `python experiments.py shifts --help` lists what can
+It takes half an hour on two CPU cores. `python experiments.py shifts --help` lists what can
 be changed. Results go to checkpoints/LeNet/; the same command goes on with what was stopped.
 """
 
@@ -15,6 +16,7 @@ from harness.compare import compare, experiment, in_turn, mean_and_spread, perce
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
+from harness.vision import distort
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +39,8 @@ def fit(recipe):
     """Train the fully connected network as train.py trains LeNet-5; the Run."""
     data = images.load(recipe, side=32)
     run = Run("LeNet", recipe, **data.identity)
-    loader, validation, _ = data.loaders(run.device, train.prepare)
+    augment = distort if recipe.distort else None
+    loader, validation, _ = data.loaders(run.device, train.prepare, augment)
     model = run.place(fully_connected(data.channels, len(data.classes)))
     optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
     schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(loader))
@@ -75,22 +78,23 @@ def shifts(recipe):
     """LeNet-5 and a fully connected network on images that are moved to the right."""
     seeds = seeds_of(recipe, SEEDS)
     # LeNet-5's runs are those of train.py: what it has finished is not trained again.
-    networks = {
-        "LeNet-5": (train.fit, dataclasses.replace(recipe, name="laptop")),
-        "fully connected": (fit, recipe.but(lr=RATE)),
-    }
+    laptop = dataclasses.replace(recipe, name="laptop")
+    networks = {"LeNet-5": (train.fit, laptop), "fully connected": (fit, recipe.but(lr=RATE))}
     runs, found = [], {}
-    for name, (function, variant) in networks.items():
-        for settings in in_turn(name, [variant.but(seed=seed) for seed in seeds]):
-            runs.append(function(settings))
-            found.setdefault(name, []).append(accuracies(runs[-1]))
+    for distorted in (False, True) if recipe.distort else (False,):
+        for network, (function, variant) in networks.items():
+            name = f"{network}, distorted" if distorted else network
+            variants = [variant.but(seed=seed, distort=distorted) for seed in seeds]
+            for settings in in_turn(name, variants):
+                runs.append(function(settings))
+                found.setdefault(name, []).append(accuracies(runs[-1]))
     if recipe.dry_run:
         return
 
     print("\nAccuracy on validation images, %, mean and standard deviation, by pixels to the right")
     for name, curves in found.items():
         for pixels, values in zip(PIXELS, zip(*curves)):
-            print(f"{name:<15} {pixels} {mean_and_spread(values)}")
+            print(f"{name:<26} {pixels} {mean_and_spread(values)}")
     panels = {"": {name: percent(curves) for name, curves in found.items()}}
     along = {"along": "pixels to the right", "places": [*PIXELS]}
     compare("LeNet", recipe, runs, panels, "validation accuracy, %", **along)

@@ -18,6 +18,7 @@ from harness.errors import program
 from harness.run import Run
 from harness.schedule import one_cycle
 from harness.settings import command_line
+from harness.vision import distort
 from model import LeNet5
 
 import torch
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
+    distort: bool = False  # move, scale, squeeze and shear training images at random (III.B)
     activation: Literal["squash", "tanh", "relu"] = "relu"  # squash: the paper's scaled tanh
     pooling: Literal["subsampling", "average", "max"] = "max"  # between convolutions
     output: Literal["rbf", "softmax"] = "rbf"  # distances to fixed codes, or a linear layer
@@ -34,7 +36,7 @@ class Recipe(images.Settings):
 
 RECIPES = {
     # Adam, many images a step and a one-cycle schedule are today's: they take minutes.
-    "laptop": Recipe(data="fashion-mnist", epochs=20, batch_size=64, lr=4e-3),
+    "laptop": Recipe(data="fashion-mnist", epochs=20, batch_size=64, lr=4e-3, distort=True),
 }
 J = 20.0  # of equation 9; the paper does not give it, and from 1 to 20 it makes little difference
 
@@ -59,7 +61,8 @@ def fit(recipe):
     """Train and test one network; the Run."""
     data = images.load(recipe, side=32)
     run = Run("ReLU", recipe, **data.identity)
-    train, validation, test = data.loaders(run.device, prepare)
+    augment = distort if recipe.distort else None
+    train, validation, test = data.loaders(run.device, prepare, augment)
     ablations = recipe.activation, recipe.pooling, recipe.output, recipe.c3
     model = run.place(LeNet5(data.channels, len(data.classes), *ablations))
     criterion = equation_9 if recipe.output == "rbf" else F.cross_entropy

@@ -15,6 +15,24 @@ import torch.nn.functional as F
 AT_ONCE = 250  # crops that the network is given together at test
 
 
+def distort(images, pixels=0.5, share=0.05):
+    """Move, scale, squeeze and shear each image at random (LeNet-5, III.B).
+
+    By up to `pixels` across and down, by factors between 1 - share and 1 + share, and by up to
+    `share` of a pixel from row to row; the paper gives no limits. What comes in repeats the border.
+    """
+    count, (height, width), device = len(images), images.shape[2:], images.device
+    across, down, scale, squeeze, shear = 2 * torch.rand(5, count, device=device) - 1
+    transform = torch.zeros(count, 2, 3, device=device)
+    transform[:, 0, 0] = (1 + share * scale) * (1 + share * squeeze)
+    transform[:, 1, 1] = (1 + share * scale) / (1 + share * squeeze)
+    transform[:, 0, 1] = share * shear * height / width
+    transform[:, 0, 2] = 2 * pixels / width * across
+    transform[:, 1, 2] = 2 * pixels / height * down
+    grid = F.affine_grid(transform, images.shape, align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
 def random_flip(images):
     """Mirror each image left to right with probability one half (AlexNet, 4.1)."""
     mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
