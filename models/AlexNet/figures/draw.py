@@ -258,11 +258,11 @@ def start():
 
 
 RUNGS = [  # what it is called in the picture, the branch, and what differs from its laptop recipe
-    ("LeNet-5 of 1998", LENET, ""),
-    ("max pooling", LENET, "-pooling-max"),
-    ("ReLU", LENET, "-activation-relu-pooling-max"),
-    ("trained softmax output", LENET, "-activation-relu-pooling-max-output-softmax"),
-    ("full C3", LENET, "-activation-relu-pooling-max-output-softmax-c3-full"),
+    ("LeNet-5 of 1998", LENET, "-no-distort"),
+    ("max pooling", LENET, "-no-distort-pooling-max"),
+    ("ReLU", LENET, "-no-distort-activation-relu-pooling-max"),
+    ("trained softmax output", LENET, "-no-distort-activation-relu-pooling-max-output-softmax"),
+    ("full C3", LENET, "-no-distort-activation-relu-pooling-max-output-softmax-c3-full"),
     ("weights of He et al.", RUNS, "-experiment-ladder-rung-start"),
     ("twice as wide", RUNS, "-experiment-ladder-rung-wide"),
     ("three more convolutions", RUNS, "-experiment-ladder-rung-deep"),
