@@ -15,7 +15,7 @@ import torch.nn.functional as F
 AT_ONCE = 250  # crops that the network is given together at test
 
 
-def distort(images, pixels=0.5, share=0.05):
+def distort(images, pixels=0.6, share=0.07):
     """Move, scale, squeeze and shear each image at random (LeNet-5, III.B).
 
     By up to `pixels` across and down, by factors between 1 - share and 1 + share, and by up to
