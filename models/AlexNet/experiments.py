@@ -5,10 +5,10 @@
     python experiments.py ladder --rung wide-dropout
                                                  what is a method worth beside the ladder?
 
-The first five rungs are on the branch LeNet: python train.py --no-distort there, then with
---pooling max, with --activation relu as well, and so on; summary.md has all the commands. It takes
-an hour on two CPU cores. Results go to checkpoints/AlexNet/; the same command goes on with what
-was stopped.
+The first five rungs are on the branch LeNet: python train.py --epochs 20 --no-distort there, then
+with --pooling max, with --activation relu as well, and so on; summary.md has all the commands. It
+takes an hour on two CPU cores. Results go to checkpoints/AlexNet/; the same command goes on with
+what was stopped.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ Rung = Literal["start", "wide", "deep", "large", "crops", "dropout", "wide-crops
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder(images.Settings):
-    """LeNet's laptop recipe without its distorted images, for every rung."""
+    """LeNet's laptop recipe for every rung, but 20 epochs and no distorted images."""
 
     rung: Rung | None = None  # not set: all of RUNGS
 

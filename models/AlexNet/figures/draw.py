@@ -257,12 +257,13 @@ def start():
     save(figure, FOLDER / "start.png")
 
 
+ALIKE = "-epochs-20-no-distort"  # the recipe of rungs 0 to 4, on the branch LeNet
 RUNGS = [  # what it is called in the picture, the branch, and what differs from its laptop recipe
-    ("LeNet-5 of 1998", LENET, "-no-distort"),
-    ("max pooling", LENET, "-no-distort-pooling-max"),
-    ("ReLU", LENET, "-no-distort-activation-relu-pooling-max"),
-    ("trained softmax output", LENET, "-no-distort-activation-relu-pooling-max-output-softmax"),
-    ("full C3", LENET, "-no-distort-activation-relu-pooling-max-output-softmax-c3-full"),
+    ("LeNet-5 of 1998", LENET, ALIKE),
+    ("max pooling", LENET, f"{ALIKE}-pooling-max"),
+    ("ReLU", LENET, f"{ALIKE}-activation-relu-pooling-max"),
+    ("trained softmax output", LENET, f"{ALIKE}-activation-relu-pooling-max-output-softmax"),
+    ("full C3", LENET, f"{ALIKE}-activation-relu-pooling-max-output-softmax-c3-full"),
     ("weights of He et al.", RUNS, "-experiment-ladder-rung-start"),
     ("twice as wide", RUNS, "-experiment-ladder-rung-wide"),
     ("three more convolutions", RUNS, "-experiment-ladder-rung-deep"),

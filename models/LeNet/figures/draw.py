@@ -30,7 +30,7 @@ WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LeNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 LAPTOP = RUNS / "laptop-seed0"
-LARGE = RUNS / "laptop-batch-size-128-no-distort-seed0"
+LARGE = RUNS / "laptop-epochs-20-batch-size-128-no-distort-seed0"
 PAPER = RUNS / "paper-data-fashion-mnist-seed0"
 
 

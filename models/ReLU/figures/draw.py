@@ -1,6 +1,7 @@
 """Draw the pictures of summary.md and notes.md that are no curves of one run.
 
-    python train.py --batch-size 128 --no-distort --pooling subsampling, with seeds 0, 1, 2
+    python train.py --epochs 20 --batch-size 128 --no-distort --pooling subsampling,
+        with --seed 0, 1 and 2
     python experiments.py depth && python experiments.py dead
     python figures/draw.py [RUNS] [FOLDER]
 
@@ -32,7 +33,7 @@ WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "ReLU"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 DEPTH_RUN, DEAD_RUN = (RUNS / f"laptop-experiment-{name}-seed0" for name in ("depth", "dead"))
-FLAGS = "batch-size-128-no-distort-pooling-subsampling"
+FLAGS = "epochs-20-batch-size-128-no-distort-pooling-subsampling"
 SUBSAMPLED = [RUNS / f"laptop-{FLAGS}-seed{seed}" for seed in range(3)]
 NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "gelu": "GELU"}  # others as they are
 COLORS = {"sigmoid": "tab:red", "tanh": "tab:green", "relu": "tab:blue"}  # those of the race
