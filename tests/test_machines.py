@@ -34,6 +34,21 @@ def test_as_many_threads_as_pay_off(tiny, monkeypatch, seconds, most, chosen):
     assert asked[-1] == chosen and "--threads" in why
 
 
+@pytest.mark.parametrize("version, auto", [("2.12.1", "cpu"), ("2.13.0", "mps"), ("3.0", "mps")])
+def test_apples_gpus_are_used_once_pytorch_has_what_the_branches_need(
+    tiny, monkeypatch, version, auto
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "__version__", version)
+    assert tiny.device.choose("auto").type == auto
+    if auto == "mps":
+        assert tiny.device.choose("mps").type == "mps"
+    else:
+        with pytest.raises(tiny.errors.Refusal, match="2.13"):
+            tiny.device.choose("mps")
+
+
 def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     """Nothing is drawn by it, and a run that is gone on with has the number that it had."""
     plain = tiny.train.fit(tiny.parse(*WORDS)).model.state_dict()

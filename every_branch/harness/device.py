@@ -9,18 +9,24 @@ import torch
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.checkpoint import checkpoint
 
+MPS_SINCE = (2, 13)  # the PyTorch whose grid_sample() has padding_mode="border" on Apple's GPUs
+
 
 def choose(name):
     """The torch.device for --device; Refusal if PyTorch sees none of that kind.
 
     Of several GPUs of a machine, each rank there has its own.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    recent = tuple(map(int, torch.__version__.split(".")[:2])) >= MPS_SINCE
+    mps = recent and torch.backends.mps.is_available()
+    available = {"cuda": torch.cuda.is_available(), "mps": mps}
     if name == "auto":
         kinds = ("cuda", "mps") if ranks.WORLD == 1 else ("cuda",)
         name = next((kind for kind in kinds if available[kind]), "cpu")
     if name == "mps" and ranks.WORLD > 1:
         raise Refusal("--device mps is for one process: several communicate on CPUs or CUDA GPUs")
+    if name == "mps" and not recent:
+        raise Refusal("--device mps needs PyTorch 2.13 or newer; --device cpu always works")
     if not available.get(name, True):
         raise Refusal(f"--device {name}: PyTorch sees none here; --device cpu always works")
     if name != "cuda":
