@@ -147,7 +147,7 @@ def evaluate(model, text):
         scores, state = model(rows[:, here], state)
         following = rows[:, here.start + 1 : here.stop + 1]
         losses = F.cross_entropy(scores.transpose(1, 2), following, reduction="none")
-        total += (losses * counted[:, here]).sum().double()
+        total += (losses * counted[:, here]).sum().item()
     model.train(training)
     loss = ranks.total(total)[0] / count
     return {"loss": loss, "bits": loss / math.log(2)}
