@@ -57,7 +57,6 @@ def test_accuracy_is_told_by_pixels_of_the_validation_images(branch, small, monk
     small(branch, 60, 20)
     assert branch("train.py", "--epochs", 1, "--batch-size", 30, "--no-distort").code == 0
     monkeypatch.setattr(branch.experiments, "PIXELS", (0, 4))
-    monkeypatch.setattr(branch.experiments, "SEEDS", 2)
     printed = typed_twice(branch, capsys, "shifts", "--epochs", 1, "--batch-size", 30)
     assert printed.count("finished before") == 1
     words, rate = "epochs-1-batch-size-30", "-lr-0.001"
@@ -68,9 +67,9 @@ def test_accuracy_is_told_by_pixels_of_the_validation_images(branch, small, monk
         "fully connected, distorted": f"laptop-experiment-shifts-{words}{rate}",
     }
     runs = branch.runs()
-    assert {*runs} == {f"{name}-seed{seed}" for name in names.values() for seed in range(2)}
-    assert len(points_of(branch)) == 8
+    assert {*runs} == {f"{name}-seed{seed}" for name in names.values() for seed in range(3)}
+    assert len(points_of(branch)) == 12
     for label, name in names.items():
-        found = [100 * runs[f"{name}-seed{n}"]["result"]["chosen_by"]["accuracy"] for n in range(2)]
+        found = [100 * runs[f"{name}-seed{n}"]["result"]["chosen_by"]["accuracy"] for n in range(3)]
         words = f"{statistics.mean(found):.2f} ± {statistics.stdev(found):.2f}"
         assert f"{label:<26} 0 {words}\n" in printed and f"{label:<26} 4 " in printed

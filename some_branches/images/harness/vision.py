@@ -1,8 +1,8 @@
 """What branches of the path introduced for images: augmentation, and protocols at test time.
 
 Each is marked with its paper. The branch of that name writes it out in train.py, except for helpers
-of a few lines; those after it import it. An augmentation draws for each image of a batch
-[B, C, H, W] on its own. A protocol gives scores [B, classes].
+of a few lines and for LeNet's distorted images; those after it import it. An augmentation draws for
+each image of a batch [B, C, H, W] on its own. A protocol gives scores [B, classes].
 """
 
 import math
@@ -16,7 +16,7 @@ AT_ONCE = 250  # crops that the network is given together at test
 
 
 def distort(images, pixels=0.6, share=0.07):
-    """Move, scale, squeeze and shear each image at random (LeNet-5, III.B).
+    """Images [B, C, H, W], each moved, scaled, squeezed and sheared at random (LeNet-5, III.B).
 
     By up to `pixels` across and down, by factors between 1 - share and 1 + share, and by up to
     `share` of a pixel from row to row; the paper gives no limits. What comes in repeats the border.
