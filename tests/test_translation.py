@@ -28,10 +28,10 @@ class Table(torch.nn.Module):
         self.table = torch.nn.Parameter(2 * table)
 
     def encode(self, source):
-        return source
+        return (source,)
 
     def decode(self, prefix, memory):
-        assert len(prefix) == len(memory)
+        assert len(prefix) == len(memory[0])
         before = torch.cat([torch.zeros_like(prefix[:, :1]), prefix[:, :-1]], 1)
         return self.table[before, prefix], None
 
@@ -212,6 +212,22 @@ def test_a_beam_of_one_is_greedy(branch):
         expected.append(last)
     source = torch.zeros(1, 2, dtype=torch.long)
     assert branch.decoding.beam_search(model, source, 1, 12) == [expected]
+
+
+def test_a_sentence_is_translated_as_if_it_were_alone(branch):
+    """However early the others of its batch end, and with whatever they leave it."""
+
+    class Ending(Table):
+        def decode(self, prefix, memory):
+            scores = super().decode(prefix, memory)[0]
+            scores[..., branch.words.END] += memory[0][:, :1]  # the larger, the sooner it ends
+            return scores, None
+
+    model, sources = Ending(7, 1), torch.tensor([[-4], [3], [0], [-4], [-1], [1]])
+    for beam in 1, 3:
+        together = branch.decoding.beam_search(model, sources, beam, 12, 1.0)
+        alone = [branch.decoding.beam_search(model, one[None], beam, 12, 1.0)[0] for one in sources]
+        assert together == alone and len({*map(len, together)}) >= 3
 
 
 def test_chrf_is_sacrebleus(branch):

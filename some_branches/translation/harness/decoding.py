@@ -13,28 +13,36 @@ def beam_search(model, source, beam=1, longest=50, alpha=0.0):
     most probable, more of it prefers longer ones (Wu et al., arXiv 1609.08144, equation 14).
     """
     model.eval()
-    rows, device = len(source), source.device
+    device, found = source.device, [None] * len(source)
     memory = model.encode(source.repeat_interleave(beam, 0))
-    prefix = torch.full((rows * beam, 1), BEGIN, device=device)
-    total = torch.full((rows, beam), -torch.inf, device=device)
+    going = torch.arange(len(source), device=device)  # sentences with a hypothesis that goes on
+    prefix = torch.full((len(source), beam, 1), BEGIN, device=device)
+    total = torch.full((len(source), beam), -torch.inf, device=device)
     total[:, 0] = 0  # at first, all hypotheses of a sentence are the same
-    length = torch.zeros(rows, beam, device=device)
-    done = torch.zeros(rows, beam, dtype=torch.bool, device=device)
-    for _ in range(longest):
-        scores, _ = model.decode(prefix, memory)
-        gains = scores[:, -1].log_softmax(1).view(rows, beam, -1)
+    length = torch.zeros(len(source), beam, device=device)
+    done = torch.zeros(len(source), beam, dtype=torch.bool, device=device)
+    for step in range(longest):
+        scores, _ = model.decode(prefix.flatten(0, 1), memory)
+        gains = scores[:, -1].log_softmax(1).view(*total.shape, -1)
         gains[:, :, [PAD, BEGIN]] = -torch.inf
         gains[done] = -torch.inf
         gains[..., PAD][done] = 0  # what has ended goes on with nothing
         longer = (length + ~done)[..., None]
         ranks = (total[..., None] + gains) / ((5 + longer) / 6) ** alpha
-        best = ranks.flatten(1).topk(beam).indices  # [rows, beam]
+        best = ranks.flatten(1).topk(beam).indices  # [sentences, beam], in order
         parent, token = best // gains.shape[2], best % gains.shape[2]
         total = (total[..., None] + gains).flatten(1).gather(1, best)
         length, done = longer[..., 0].gather(1, parent), done.gather(1, parent) | (token == END)
-        places = (parent + torch.arange(rows, device=device)[:, None] * beam).flatten()
-        prefix = torch.cat([prefix[places], token.view(-1, 1)], 1)
-        if done.all():
+        prefix = prefix.gather(1, parent[..., None].expand_as(prefix))
+        prefix = torch.cat([prefix, token[..., None]], 2)
+
+        over = done.all(1) | (step + 1 == longest)
+        if over.any():  # no more work for these
+            for sentence, row in zip(going[over].tolist(), prefix[over, 0, 1:].tolist()):
+                found[sentence] = row[: row.index(END)] if END in row else row
+            memory = tuple(part[(~over).repeat_interleave(beam)] for part in memory)
+            state = going, prefix, total, length, done
+            going, prefix, total, length, done = (part[~over] for part in state)
+        if not len(going):
             break
-    found = prefix.view(rows, beam, -1)[:, 0, 1:].tolist()  # topk has them in order
-    return [row[: row.index(END)] if END in row else row for row in found]
+    return found

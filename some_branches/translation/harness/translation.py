@@ -1,7 +1,7 @@
 """Translation: pairs of texts in batches, what they cost, and how a run ends.
 
-A model has encode(source [B, S]) and decode(prefix [B, T], memory), which returns the scores
-[B, T, tokens] of the next token at each place, and where it looked, [B, T, S], or None.
+A model has encode(source [B, S]), its memory as a tuple of tensors [B, ...], and decode(prefix
+[B, T], memory): scores [B, T, tokens] of each next token, and where it looked, [B, T, S] or None.
 """
 
 import math
