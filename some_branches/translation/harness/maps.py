@@ -47,7 +47,7 @@ def alignments(path, found, title):
     figure = Figure(figsize=(10, 10), layout="constrained")
     all_axes = figure.subplots(2, 2).flat
     for axes, (read, written, weights) in zip(all_axes, found):
-        axes.imshow(weights, cmap="gray", vmin=0, vmax=1, aspect="auto")
+        axes.imshow(weights.numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(read)), read, rotation=90)
         axes.set_yticks(range(len(written)), written)
         axes.xaxis.tick_top()
