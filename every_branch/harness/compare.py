@@ -103,7 +103,7 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
         plots.comparison(path, panels, quantity, level, title, **along)
 
     plots.draw(folder, {"curves.png": curves})
-    print(f"Every point is in {folder / 'points.csv'}, the curves in curves.png there")
+    print(f"Every epoch is in {folder / 'points.csv'}, the curves in curves.png there")
 
 
 def mean_and_spread(values):
