@@ -1,10 +1,9 @@
-"""Show what local fields, shared weights and subsampling are for.
+"""LeNet-5 and a fully connected network on images that are moved by a few pixels.
 
-    python experiments.py shifts    LeNet-5 and a fully connected network: what is left of their
-                                    accuracy when the images are moved by a few pixels? And after
-                                    training on distorted images, as train.py does?
+    python experiments.py shifts    what is left of their accuracy? And after training on distorted
+                                    images, as train.py does? One to two hours on two cores
     python experiments.py shifts --epochs 20 --no-distort
-                                    the first question alone, in a quarter of an hour on two cores
+                                    the first question alone, in a quarter of an hour
 
 `python experiments.py shifts --help` lists what can be changed. Results go to checkpoints/LeNet/;
 the same command goes on with what was stopped.
