@@ -56,14 +56,11 @@ $(MODELS):
 	@advice="$$($(VENV) branches.py --after $@)" && git checkout $@ -- && \
 		$(VENV) train.py && echo "$$advice"
 
-# A process for each core: a test has one thread. The memory of an ordinary computer is enough for 4.
-PYTEST := $(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal
-
 test: setup-dev
-	$(PYTEST)
+	$(VENV) -m pytest -n auto
 
 test-full: setup-dev
-	$(PYTEST) -m "slow or not slow"
+	$(VENV) -m pytest -n auto -m "slow or not slow"
 
 lint: setup-dev
 	$(VENV) -m ruff check
