@@ -21,7 +21,7 @@ def beam_search(model, source, beam=1, longest=50, alpha=0.0):
     total[:, 0] = 0  # at first, all hypotheses of a sentence are the same
     length = torch.zeros(len(source), beam, device=device)
     done = torch.zeros(len(source), beam, dtype=torch.bool, device=device)
-    for step in range(longest):
+    while len(going):
         scores, _ = model.decode(prefix.flatten(0, 1), memory)
         gains = scores[:, -1].log_softmax(1).view(*total.shape, -1)
         gains[:, :, [PAD, BEGIN]] = -torch.inf
@@ -36,13 +36,11 @@ def beam_search(model, source, beam=1, longest=50, alpha=0.0):
         prefix = prefix.gather(1, parent[..., None].expand_as(prefix))
         prefix = torch.cat([prefix, token[..., None]], 2)
 
-        over = done.all(1) | (step + 1 == longest)
+        over = done.all(1) | (prefix.shape[2] > longest)
         if over.any():  # no more work for these
             for sentence, row in zip(going[over].tolist(), prefix[over, 0, 1:].tolist()):
                 found[sentence] = row[: row.index(END)] if END in row else row
             memory = tuple(part[(~over).repeat_interleave(beam)] for part in memory)
             state = going, prefix, total, length, done
             going, prefix, total, length, done = (part[~over] for part in state)
-        if not len(going):
-            break
     return found
