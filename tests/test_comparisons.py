@@ -62,6 +62,7 @@ def test_a_comparison_writes_every_epoch_of_every_run_and_draws_means_and_bands(
             ("1", "False", "2", "6.0", ""),
         ]
     left, right = figures[0].axes
+    assert figures[0].get_suptitle() == "Toy: laptop recipe, epochs 3, batch size 100, seeds 0 1"
     assert (left.get_title(), right.get_title(), left.get_ylabel()) == ("left", "right", "height")
     mean, other, level = left.lines
     assert [*mean.get_xdata()] == [1, 2] and mean.get_ydata().tolist() == [2, 4]

@@ -70,6 +70,7 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
     assert chosen.in_words() == "paper recipe, scales 4 5, groups 1, seed 0"
     named = dataclasses.replace(chosen, name="laptop-experiment-depth")
     assert named.in_words() == "laptop recipe, depth, scales 4 5, groups 1, seed 0"
+    assert named.in_words(0, 2) == "laptop recipe, depth, scales 4 5, groups 1, seeds 0 2"
     for scales in (["4", "5", "6"], ["5", "4"], ["x", "y"]):
         with pytest.raises(harness.errors.Refusal, match="--scales"):
             parse("--scales", *scales)

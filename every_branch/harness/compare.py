@@ -91,7 +91,8 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     ]
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key, "") for key in columns} for row in rows]
-    folder, title = ROOT / "checkpoints" / name / settings.title(), f"{name}: {settings.in_words()}"
+    seeds = sorted({run.settings.seed for run in runs})
+    folder, title = ROOT / "checkpoints" / name / settings.title(), settings.in_words(*seeds)
     lock.hold(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
         warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
 
     def curves(path):
-        plots.comparison(path, panels, quantity, level, title, **along)
+        plots.comparison(path, panels, quantity, level, f"{name}: {title}", **along)
 
     plots.draw(folder, {"curves.png": curves})
     print(f"Every epoch is in {folder / 'points.csv'}, the curves in curves.png there")

@@ -95,12 +95,13 @@ class Settings:
         """<recipe>[-flag-value...]-seed<N>, the name of the run's folder."""
         return "-".join([self.name, *sum(self.changes(), []), f"seed{self.seed}"])
 
-    def in_words(self):
-        """The same for people, as the title of a picture."""
+    def in_words(self, *seeds):
+        """The same for people, as the title of a picture, which may be of several seeds."""
         recipe, _, experiment = self.name.partition("-experiment-")
         words = [f"{recipe} recipe", *([experiment] if experiment else [])]
         words += (" ".join(change).replace("-", " ") for change in self.changes())
-        return ", ".join([*words, f"seed {self.seed}"])
+        seeds = seeds or [self.seed]
+        return ", ".join([*words, f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}"])
 
     def home(self, name):
         """The folder of the run of these settings, of the branch of that name; relative to ours."""
