@@ -7,7 +7,7 @@
                                          the training of 2012, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
-Results go to checkpoints/AlexNet/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass

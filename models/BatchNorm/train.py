@@ -10,7 +10,7 @@
 
 experiments.py puts batch normalization to the test: python experiments.py --help.
 Sections (4.1) and (4.2) are those of the paper on batch normalization, others are GoogLeNet's.
-Results go to checkpoints/BatchNorm/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@
                                          the training of 2014, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
-Results go to checkpoints/GoogLeNet/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 import math

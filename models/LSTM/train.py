@@ -9,7 +9,7 @@
     python train.py --dry-run            does everything work? one batch, nothing written
 
 experiments.py shows what memory cells are for: python experiments.py --help.
-Results go to checkpoints/LSTM/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass

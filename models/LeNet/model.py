@@ -3,9 +3,8 @@
 Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
 Recognition", Proceedings of the IEEE 86(11), 1998. Section numbers below are the paper's.
 
-The idea: a feature that is useful in one place of an image is useful everywhere. So the same small
-filter is applied at every position (a convolution), its feature map is made coarser (subsampling),
-and this is repeated; all of it, from the pixels to the class, is learned by gradient descent.
+The idea: what is a feature in one place of an image is one everywhere. So a small filter is applied
+at every position (convolution), its map is made coarser (subsampling), and all of it is learned.
 
     paper                            | here                        | why
     ---------------------------------|-----------------------------|------------------------------

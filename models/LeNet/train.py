@@ -7,7 +7,7 @@
     python train.py --dry-run            does everything work? one batch, nothing written
 
 experiments.py puts the idea to the test: python experiments.py --help.
-Results go to checkpoints/LeNet/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass

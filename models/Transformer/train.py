@@ -10,7 +10,7 @@
     python train.py --dry-run            does everything work? one batch, nothing written
 
 experiments.py compares norms, heads and positions: python experiments.py --help.
-Results go to checkpoints/Transformer/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@
     python train.py --dry-run            does everything work? one batch, nothing written
 
 experiments.py asks how much depth pays: python experiments.py --help.
-Results go to checkpoints/VGG/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 import math

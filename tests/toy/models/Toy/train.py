@@ -4,7 +4,7 @@
     python train.py --gate               what if? --help lists such ablations
     python train.py --dry-run            does everything work? one batch, nothing written
 
-Results go to checkpoints/Toy/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass
