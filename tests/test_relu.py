@@ -56,11 +56,12 @@ def test_the_gradient_equals_finite_differences(model):
 # LeNet-5
 
 
-def test_it_differs_from_lenet_in_activation_and_pooling_alone(model, lenet):
+def test_it_differs_from_lenet_in_activation_pooling_and_output_alone(model, lenet):
     """The same scores, gradients and initial weights, with either."""
     images, labels = torch.rand(4, 1, 32, 32), torch.tensor([3, 1, 4, 1])
-    old = {"activation": "squash", "pooling": "subsampling"}
-    for ours, theirs in ((old, {}), ({}, {"activation": "relu", "pooling": "max"})):
+    old = {"activation": "squash", "pooling": "subsampling", "output": "rbf"}
+    new = {"activation": "relu", "pooling": "max", "output": "softmax"}
+    for ours, theirs in ((old, {}), ({}, new)):
         found = []
         for module, knobs in ((model, ours), (lenet.model, theirs)):
             torch.manual_seed(7)
@@ -80,10 +81,10 @@ def test_images_and_loss_are_those_of_lenet(train, lenet):
     assert torch.equal(train.equation_9(scores, labels), lenet.train.equation_9(scores, labels))
 
 
-def test_the_default_run_is_lenets_but_for_activation_and_pooling(branch, lenet, small):
-    """Same images, loss, optimizer, schedule: the same bits as LeNet's own, with two flags."""
-    runs = []
-    for each, more in ((branch, ()), (lenet, ("--activation", "relu", "--pooling", "max"))):
+def test_the_default_run_is_lenets_but_for_three_flags(branch, lenet, small):
+    """Same images, loss, optimizer, schedule: the same bits as LeNet's own, with the three."""
+    runs, flags = [], "--activation relu --pooling max --output softmax".split()
+    for each, more in ((branch, ()), (lenet, flags)):
         small(each)
         assert each("train.py", "--limit", 400, "--epochs", 2, "--seed", 3, *more).code == 0
         runs += each.runs().values()

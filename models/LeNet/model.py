@@ -42,7 +42,7 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )
 
-# The targets of F6: each digit as a bitmap of 12 rows by 7 columns, 84 values of +1 (#) and -1 (.).
+# With rbf, the targets of F6: each digit as a bitmap of 12 rows by 7 columns, +1 (#) and -1 (.).
 DIGITS = """
 ..###.. ...##.. .####.. ####### ....##. ####### ...#### ####### ..###.. ..####.
 .#...#. ..###.. ######. ####### ...###. ####### ..##... ####### .##.##. .##..##
@@ -133,7 +133,7 @@ POOLINGS = {
 class LeNet5(nn.Module):
     """LeNet-5 (II.B, Figure 2).
 
-    in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
+    in_channels: of the image. num_classes: with rbf, ten get the bitmaps, others random codes.
     activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """

@@ -1,4 +1,4 @@
-"""LeNet-5 with rectified linear units, max(0, a), and max pooling.
+"""LeNet-5 with rectified linear units, max(0, a), max pooling and a softmax.
 
 V. Nair, G. E. Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
 X. Glorot, A. Bordes, Y. Bengio, "Deep Sparse Rectifier Neural Networks", AISTATS 2011.
@@ -44,7 +44,7 @@ C3_TABLE = (
     (0, 1, 2, 3, 4, 5),
 )
 
-# The targets of F6: each digit as a bitmap of 12 rows by 7 columns, 84 values of +1 (#) and -1 (.).
+# With rbf, the targets of F6: each digit as a bitmap of 12 rows by 7 columns, +1 (#) and -1 (.).
 DIGITS = """
 ..###.. ...##.. .####.. ####### ....##. ####### ...#### ####### ..###.. ..####.
 .#...#. ..###.. ######. ####### ...###. ####### ..##... ####### .##.##. .##..##
@@ -150,7 +150,7 @@ POOLINGS = {
 class LeNet5(nn.Module):
     """LeNet-5 (II.B, Figure 2).
 
-    in_channels: of the image. num_classes: ten get the bitmaps, any other number random codes.
+    in_channels: of the image. num_classes: with rbf, ten get the bitmaps, others random codes.
     activation, pooling, output, c3: ablations; squash, subsampling, rbf, table are the paper's.
     Input: float images [B, in_channels, 32, 32]. Output: scores [B, num_classes], larger is better.
     """
@@ -161,7 +161,7 @@ class LeNet5(nn.Module):
         num_classes=10,
         activation="relu",  # or "squash", "tanh"
         pooling="max",  # or "subsampling", "average"
-        output="rbf",  # or "softmax": a trained linear layer
+        output="softmax",  # a trained linear layer; or "rbf"
         c3="table",  # or "full": every feature map sees all
     ):
         super().__init__()
@@ -231,5 +231,5 @@ def connections(model):
 if __name__ == "__main__":
     from harness.table import layer_table
 
-    lenet = LeNet5(pooling="subsampling")  # of 1998: max pooling has no parameters
+    lenet = LeNet5(pooling="subsampling", output="rbf")  # as in 1998, for the paper's figures
     raise SystemExit(not layer_table(lenet, (1, 32, 32), PAPER, connections=connections(lenet)))

@@ -1,4 +1,4 @@
-"""Train LeNet-5 with ReLU and max pooling.
+"""Train LeNet-5 with ReLU, max pooling and a softmax.
 
     python train.py                      the laptop recipe, on the Fashion-MNIST that ships
     python train.py --data mnist         the same on the digits of 1998, which are downloaded
@@ -6,7 +6,7 @@
     python train.py --dry-run            does everything work? one batch, nothing written
 
 experiments.py puts the idea to the test: python experiments.py --help.
-Results go to checkpoints/ReLU/. The same command goes on with a run that was stopped.
+Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Recipe(images.Settings):
     distort: bool = False  # move, scale, squeeze and shear training images at random (III.B)
     activation: Literal["squash", "tanh", "relu"] = "relu"  # squash: the paper's scaled tanh
     pooling: Literal["subsampling", "average", "max"] = "max"  # between convolutions
-    output: Literal["rbf", "softmax"] = "rbf"  # distances to fixed codes, or a linear layer
+    output: Literal["rbf", "softmax"] = "softmax"  # distances to fixed codes, or a linear layer
     c3: Literal["table", "full"] = "table"  # which feature maps of S2 those of C3 see
 
 

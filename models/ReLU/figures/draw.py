@@ -1,6 +1,6 @@
 """Draw the pictures of summary.md and notes.md that are no curves of one run.
 
-    python train.py --epochs 20 --batch-size 128 --no-distort --pooling subsampling,
+    python train.py --epochs 20 --batch-size 128 --no-distort --pooling subsampling --output rbf,
         with --seed 0, 1 and 2
     python experiments.py depth && python experiments.py dead
     python figures/draw.py [RUNS] [FOLDER]
@@ -33,7 +33,7 @@ WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "ReLU"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 DEPTH_RUN, DEAD_RUN = (RUNS / f"laptop-experiment-{name}-seed0" for name in ("depth", "dead"))
-FLAGS = "epochs-20-batch-size-128-no-distort-pooling-subsampling"
+FLAGS = "epochs-20-batch-size-128-no-distort-pooling-subsampling-output-rbf"
 SUBSAMPLED = [RUNS / f"laptop-{FLAGS}-seed{seed}" for seed in range(3)]
 NAMES = {"relu": "ReLU", "leaky": "leaky ReLU", "gelu": "GELU"}  # others as they are
 COLORS = {"sigmoid": "tab:red", "tanh": "tab:green", "relu": "tab:blue"}  # those of the race
@@ -160,7 +160,7 @@ def silent_lenet():
         shares = []
         for seed, run in enumerate(SUBSAMPLED):
             torch.manual_seed(seed)
-            net = LeNet5(pooling=pooling)
+            net = LeNet5(pooling=pooling, output="rbf")
             if when == "after":
                 net.load_state_dict(checkpoint.weights(run))
             shares.append(silent_share(net, images))
