@@ -3,8 +3,8 @@
 Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
 Recognition", Proceedings of the IEEE 86(11), 1998. Section numbers below are the paper's.
 
-The idea: what is a feature in one place of an image is one everywhere. So a small filter is applied
-at every position (convolution), its map is made coarser (subsampling), and all of it is learned.
+The idea: a feature that is useful in one place of an image is useful everywhere. So small filters
+are applied at every position (convolution), maps are made coarser (subsampling); all is learned.
 
     paper                            | here                        | why
     ---------------------------------|-----------------------------|------------------------------
