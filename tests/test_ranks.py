@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from conftest import NAMES, TOY, clean, run_python
@@ -64,8 +65,7 @@ def test_what_one_saved_two_go_on_with_and_the_other_way_round(tiny, one, first)
     words = [*map(str, WORDS), "--checkpoint-every", "1e-9"]
     start = [sys.executable, *(TORCHRUN if first == "two" else ())]
     process = subprocess.Popen([*start, str(tiny.home / "train.py"), *words])
-    while not (folder / "state.pt").exists() or not saved_in_the_middle(folder):
-        assert process.poll() is None
+    wait_for_the_middle(process, folder)
     process.send_signal(signal.SIGTERM)
     assert process.wait(LONG) != 0
     epoch = load(folder / "state.pt")["epoch"]
@@ -81,6 +81,13 @@ def test_what_one_saved_two_go_on_with_and_the_other_way_round(tiny, one, first)
         assert "Error" not in done.stderr and "%|" not in done.stderr
     assert epoch == 0 or f"{epoch} of them done before" in out
     close(finished(tiny), one)
+
+
+def wait_for_the_middle(process, folder):
+    """Until a checkpoint is of the middle of an epoch; asleep, since the ranks need the cores."""
+    while not (folder / "state.pt").exists() or not saved_in_the_middle(folder):
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def saved_in_the_middle(folder):
@@ -102,8 +109,7 @@ def test_a_process_that_is_killed_comes_back(tiny, one):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (folder / "state.pt").exists() or not saved_in_the_middle(folder):
-        assert process.poll() is None
+    wait_for_the_middle(process, folder)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     out, err = process.communicate(timeout=LONG)

@@ -102,10 +102,11 @@ def main(home, words):
             break
         if code := run(train, words):
             wrong.append(f"{number}: exit code {code}")
+        found = products(home)
         wrong += [
             f"{number}: {name}"
-            for name in unbroken | products(home)
-            if unbroken.get(name) != products(home).get(name)
+            for name in unbroken | found
+            if unbroken.get(name) != found.get(name)
         ]
         run(train, words)
         if products(home) != unbroken:
