@@ -86,6 +86,20 @@ def test_a_lesson_is_read_in_one_sitting(name):
     assert 1_200 <= len(words) <= 2_000
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answers_of_exercises_are_folded_away(name):
+    """Three to five exercises, numbered from 1, each with an answer that a reader has to open."""
+    summary = (ROOT / "models" / name / "summary.md").read_text(encoding="utf-8")
+    exercises = summary.split("\n## Exercises\n")[1].split("\n## ")[0]
+    assert f"\nStart a branch of your own first: `git switch -c my-{name.lower()}`" in exercises
+    _, *each = re.split(r"^\*\*(?=\d\. )", exercises, flags=re.M)
+    assert 3 <= len(each) <= 5
+    for number, exercise in enumerate(each, start=1):
+        assert exercise.startswith(f"{number}. ")
+        assert exercise.count("<details><summary>Answer</summary>\n\n") == 1
+        assert exercise.rstrip().endswith("\n\n</details>")
+
+
 def test_what_counts_as_prose():
     text = (
         "# A\n\nOne *two*.\n*a caption*\n![alt text](b.png)\n\n    code\n| table |\n\n```\nx\n```\n"
