@@ -5,12 +5,13 @@ https://doi.org/10.1162/neco.1997.9.8.1735. Its new idea: a memory cell whose st
 step to step with weight 1 and only added to, so that gradients flow back through it unchanged, over
 any number of steps; gates learn when to let something in, and when to let it out.
 
-Four recurrent layers with one interface: TanhRNN, of before; LSTM, of 1997; ForgetLSTM, of 2000;
-ModernLSTM, which is what "LSTM" has come to mean. Two networks around any of them: LastOutput, the
-paper's, answers at the end of a sequence; LanguageModel predicts the next character at each place.
+Four recurrent layers with one interface: TanhRNN, the earlier kind; LSTM, of 1997; ForgetLSTM, of
+2000; ModernLSTM, which is what "LSTM" has come to mean. Two networks around any of them:
+LastOutput, the paper's, answers at the end of a sequence; LanguageModel predicts the next character
+at each place.
 
 paper                              here                          why
-LSTM, on tasks of its own          ModernLSTM, on text           what it is used for ever since
+LSTM, on tasks of its own          ModernLSTM, on text           what it has been used for since
 squashed outputs in [0, 1]         scores of characters          to compare language models in bits
 """
 
@@ -83,7 +84,7 @@ class Recurrent(nn.Module):
 
 
 class TanhRNN(Recurrent):
-    """The recurrent network of before: y(t) = tanh(W x(t) + R y(t-1) + b)."""
+    """The earlier recurrent network: y(t) = tanh(W x(t) + R y(t-1) + b)."""
 
     def __init__(self, inputs, blocks, size=1, biases="all"):
         super().__init__(inputs, 0, blocks * size, blocks * size, biases)
