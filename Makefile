@@ -12,12 +12,12 @@ CPU_BUILD := https://download.pytorch.org/whl/cpu
 help:
 	@echo "make <Name>      set up, check out the branch of a model and train it: $(MODELS)"
 	@echo "make <Name> CPU=1   the same, with the small build of PyTorch, for machines without a GPU"
-	@echo "make branches    cut or update the branches, one a model, from main"
+	@echo "make branches    cut or update the branches, one per model, from main"
 	@echo "make diffs       count the lines that neighboring branches share"
 	@echo "make test        run the tests, in minutes"
 	@echo "make test-full   run the long trainings as well"
 	@echo "make lint        check the style of the code"
-	@echo "make results     train what results.csv lacks, and make README's tables from it"
+	@echo "make results     train the runs missing from results.csv, and make README's tables from it"
 	@echo "make site        build the course as a web page, in .site/html; it needs npm"
 	@echo "make site-serve  build it and open it in a browser"
 	@echo "make site-check  build it and look at every page in Chromium"
@@ -68,6 +68,7 @@ lint: setup-dev
 
 results: setup
 	$(VENV) results.py
+	$(VENV) site/picture.py
 
 figures: setup
 	$(VENV) figures.py

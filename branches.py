@@ -233,11 +233,14 @@ def overlay(paths, model):
 
 
 def go_on(name, models):
-    """The commands that lead on from a model: to those that build on it, or the next in history."""
+    """The commands that lead on from a model: to those that build on it, and to the next listed."""
     names = [model["name"] for model in models]
-    children = [model["name"] for model in models if name in model["builds_on"]]
-    following = children or names[names.index(name) + 1 :][:1]
+    following = [model["name"] for model in models if name in model["builds_on"]]
     commands = [f"git checkout {other} && python train.py" for other in following]
+    for other in names[names.index(name) + 1 :][:1]:
+        if other not in following:
+            about = "  # the next on the list" if commands else ""
+            commands.append(f"git checkout {other} && python train.py{about}")
     return commands or ["git checkout main                 # the end of the path so far"]
 
 

@@ -236,11 +236,14 @@ def tables(models, rows):
 def table(task, models, rows):
     yardstick = TASKS[task]
     headings = [heading for _, heading in yardstick.metrics.values()]
-    columns = ["Branch", "Parameters", "Multiply-accumulates", *headings, "Minutes"]
+    shown = {*yardstick.baselines, *(model["name"] for model in models)}
+    timed = any(row["seconds"] for row in rows if row["branch"] in shown)
+    columns = ["Branch", "Parameters", "Multiply-accumulates", *headings]
+    columns += ["Minutes"] if timed else []
     lines = [f"| {' | '.join(columns)} |", f"|---{'|--:' * (len(columns) - 1)}|"]
     for baseline in yardstick.baselines:
         if own := [row for row in rows if row["branch"] == baseline]:
-            lines.append(line(f"*{baseline}*", own, yardstick))
+            lines.append(line(f"*{baseline}*", own, yardstick, timed))
     for model in models:
         name = model["name"]
         own = [row for row in rows if row["branch"] == name]
@@ -249,14 +252,17 @@ def table(task, models, rows):
             if run == LAPTOP and "row" in model:
                 label += f" ({model['row']})"
             alike = [row for row in own if row["run"] == run]
-            lines.append(line(label, alike, yardstick, todays_code(name)))
+            lines.append(line(label, alike, yardstick, timed, todays_code(name)))
     return "\n".join(lines)
 
 
-def line(label, rows, yardstick, today=None):
-    """A line of a table: rows that differ in their seed alone. today: the code without a mark."""
+def line(label, rows, yardstick, timed, today=None):
+    """A line of a table: rows that differ in their seed alone.
+
+    timed: whether the table has a column of minutes. today: the code without a mark.
+    """
     if not rows:
-        return f"| {label} | | | not run yet |{' |' * len(yardstick.metrics)}"
+        return f"| {label} | | | not run yet |{' |' * (len(yardstick.metrics) - 1 + timed)}"
     metrics = [dict(pair.split("=") for pair in row["metrics"].split()) for row in rows]
     measured = []
     for name, (factor, _) in yardstick.metrics.items():
@@ -271,16 +277,15 @@ def line(label, rows, yardstick, today=None):
         f"{int(rows[0][name]):,}" if rows[0][name] else "" for name in ("parameters", "macs")
     )
     mark = " †" if today and any(row["code"] != today for row in rows) else ""
-    timed = [float(row["seconds"]) / 60 for row in rows if row["seconds"]]
-    minutes = f"{statistics.mean(timed):.1f}" if timed else ""
-    return (
-        f"| {label} | {parameters} | {macs} "
-        f"| {' | '.join([measured[0] + about + mark, *measured[1:]])} | {minutes} |"
-    )
+    cells = [label, parameters, macs, measured[0] + about + mark, *measured[1:]]
+    if timed:
+        minutes = [float(row["seconds"]) / 60 for row in rows if row["seconds"]]
+        cells.append(f"{statistics.mean(minutes):.1f}" if minutes else "")
+    return f"| {' | '.join(cells)} |"
 
 
 def machines(rows):
-    """What the rows were measured on, a sentence a machine."""
+    """What the rows were measured on: a sentence, or a list of machines."""
     named = {}
     for row in [row for row in rows if row["processor"]]:
         threads = f"{row['threads']} thread{'s' if row['threads'] != '1' else ''}"
@@ -289,7 +294,8 @@ def machines(rows):
         named.setdefault(where, {})[row["branch"]] = None
     if len(named) == 1:
         return f"Measured on {next(iter(named))}."
-    return "\n".join(f"- {', '.join(names)}: {where}" for where, names in named.items())
+    measured = (f"- {', '.join(names)}: {where}" for where, names in named.items())
+    return "\n".join(["Measured on:", "", *measured])
 
 
 def with_tables(text, models, rows):

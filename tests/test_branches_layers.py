@@ -187,3 +187,5 @@ def test_next_follows_the_line_of_descent(repo):
             assert ("git checkout main" in text) == (not others)
     assert "Nobody" in repo.cut("--after", "Nobody", code=2)
     assert [line.split()[2] for line in branches.go_on("LeNet", MODELS)][:2] == ["ReLU", "AlexNet"]
+    *_, last = branches.go_on("ResNet", MODELS)  # nobody who follows descent alone comes to LSTM
+    assert last == "git checkout LSTM && python train.py  # the next on the list"
