@@ -22,6 +22,8 @@ RUN = "laptop-seed0"  # what changed.png compares
 
 
 def main():
+    """Renew them; the number of programs that failed."""
+    failed = 0
     with tempfile.TemporaryDirectory() as folder:
         models = branches.preview(Path(folder))
         for model in models:
@@ -35,8 +37,9 @@ def main():
             draw = branch / "figures" / "draw.py"
             if draw.exists():
                 for runs in [place for place in places(name) if place.is_dir()] or places(name)[:1]:
-                    subprocess.run([sys.executable, draw, runs, home / "figures"], check=True)
-    return 0
+                    done = subprocess.run([sys.executable, draw, runs, home / "figures"])
+                    failed += done.returncode != 0
+    return failed
 
 
 def places(name):
@@ -89,4 +92,10 @@ def renew(target, source, why_not):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("figures.py: stopped")
+    except (branches.Refusal, OSError) as error:
+        print(f"figures.py: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -72,9 +72,12 @@ def key(row):
 
 def read_rows():
     """The rows of results.csv, each a dict of strings."""
-    with open(branches.ROOT / "results.csv", newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
+    try:
+        with open(branches.ROOT / "results.csv", newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Refusal(f"results.csv is no table in UTF-8: {error}") from None
     if reader.fieldnames != COLUMNS:
         raise Refusal(f"results.csv: its first line should be {','.join(COLUMNS)}")
     for line, row in enumerate(rows, 2):
@@ -173,6 +176,20 @@ def time_left(runs):
     return f", {about} {sum(known) / 60:.0f} min left"
 
 
+def by_other_code(folder, today):
+    """Whether a run that is finished, or half way, cannot be gone on with today."""
+    import torch  # as above
+
+    for path in (folder / "weights.pt", folder / "state.pt"):
+        if path.exists():
+            try:
+                saved = torch.load(path, map_location="cpu", weights_only=True)
+                return code(saved["provenance"]["code"]) != today
+            except Exception:
+                return False  # a broken file, which train.py refuses
+    return False
+
+
 def lay_out(names):
     """These branches as their files are today in .branches/, over what earlier runs left there."""
     home = branches.ROOT / ".branches"
@@ -193,10 +210,10 @@ def train(runs, busy):
         branch = home / name
         folder = branch / "checkpoints" / name / f"{LAPTOP}-seed{seed}"
         command = [sys.executable, "train.py", "--seed", str(seed)]
-        if (folder / "weights.pt").exists() and finished(folder)["code"] != todays_code(name):
+        if by_other_code(folder, todays_code(name)):
             command.append("--fresh")
         if subprocess.run(command, cwd=branch).returncode:
-            failed.append(f"python train.py --seed {seed} in .branches/{name}")
+            failed.append(f"python {' '.join(command[1:])} in .branches/{name}")
         else:
             add(finished(folder, busy))
     if failed:

@@ -206,3 +206,7 @@ def test_reversing_looks_along_the_anti_diagonal(branch):
     _, written, weights = branch.maps.alignment(run.model, run.data, text, "cpu")
     assert written[:-1] == [*reversed(text)]
     assert weights[:9].argmax(1).tolist() == [*reversed(range(9))]
+
+
+def test_what_people_type_is_written_as_the_verses_are(branch):
+    assert branch.words.plain("“King’s” e\u0301l ‘mes’") == "\"King's\" él 'mes'"

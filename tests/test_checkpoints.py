@@ -244,6 +244,20 @@ def test_a_file_that_does_not_belong_is_refused_by_name(tiny, folder, name, spoi
     assert tiny("train.py", *WORDS, "--fresh").code == 0
 
 
+def test_a_new_file_beside_the_code_is_no_change_of_it_whatever_it_holds(tiny, folder):
+    """Half-written Python, what a system leaves, no text at all."""
+    added = {"mine.py": b"def f(:\n  '''", "._model.py": b"\0\xff", "notes.py": b"\xff\n"}
+    stop_in_the_second_epoch(tiny)
+    try:
+        for name, content in added.items():
+            (tiny.home / name).write_bytes(content)
+        done = tiny("train.py", *WORDS)
+        assert done.code == 0 and "1 of them done before" in done.out
+    finally:
+        for name in added:
+            (tiny.home / name).unlink()
+
+
 def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished(tiny, folder):
     """It is model.py and train.py that count, not the harness, and not experiments.py."""
     paths = [tiny.home / name for name in ("model.py", "harness/run.py", "experiments.py")]

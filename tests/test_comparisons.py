@@ -29,6 +29,12 @@ def test_one_after_the_other_with_a_line_that_says_which(tiny, capsys, monkeypat
     assert not list(tiny.compare.in_turn("No race", []))
 
 
+def test_where_all_have_diverged_there_is_nothing_to_compare(tiny):
+    with pytest.raises(tiny.errors.Diverged, match="nothing to compare"):
+        tiny.compare.compare("Toy", tiny.parse(*WORDS), [], {}, "height")
+    assert not (tiny.home / "checkpoints" / "Toy").exists()
+
+
 def test_a_comparison_writes_every_epoch_of_every_run_and_draws_means_and_bands(
     tiny, monkeypatch, tmp_path
 ):

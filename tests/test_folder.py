@@ -162,6 +162,37 @@ def test_what_an_image_file_may_hold_is_on_white_and_of_known_brightness(harness
     assert images[4:] == [(None, 7, f"{tmp_path}/{name}") for name in names[4:]]
 
 
+def test_a_few_images_of_a_class_are_divided_as_well(find):
+    """Each class keeps one to train on, though a sum of the names says otherwise."""
+    names = [f"{animal}/{n}.jpg" for animal in ("cat", "dog", "horse", "owl") for n in range(2)]
+    _, splits, _ = find(*names)
+    assert {*splits["train"].values()} == {"cat", "dog", "horse", "owl"}
+    assert splits["validation"] and len(splits["train"]) + len(splits["validation"]) == 8
+
+
+@pytest.mark.parametrize("animals", [1, 40])
+def test_no_class_is_left_without_an_image_to_train_on(find, animals):
+    """One image a class; of the first, two."""
+    _, splits, _ = find("0/a.jpg", *(f"{n}/b.jpg" for n in range(animals)))
+    assert len(splits["train"]) == animals and {*splits["validation"].values()} == {"0"}
+
+
+def test_a_class_may_be_called_train(find):
+    classes, splits, _ = find(*(f"{name}/{n}.jpg" for name in ("bus", "train") for n in range(40)))
+    assert classes == ("bus", "train") and {*splits} == {"train", "validation"}
+
+
+def test_images_are_turned_as_their_camera_says(harness, tmp_path):
+    """In training as by --predict."""
+    image = Image.new("RGB", (40, 20), "white")
+    image.paste("black", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    image.save(tmp_path / "a.png", exif=exif)
+    pixels = harness.folder.Images([(str(tmp_path / "a.png"), 0)], 20, whole=True)[0][0]
+    assert pixels.shape == (3, 40, 20) and pixels[:, :18].max() < pixels[:, 22:].min()
+
+
 @pytest.mark.parametrize("size", [(1600, 900), (640, 1920), (33, 40)])
 def test_a_photograph_is_scaled_as_pillow_scales_it(harness, tmp_path, size):
     x, y = (torch.linspace(0, 9, side).sin() for side in size)

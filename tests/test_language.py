@@ -154,7 +154,23 @@ def test_it_writes_what_is_likely(branch):
     model = Bigram(4)
     with torch.no_grad():
         model.scores.copy_(torch.eye(4).roll(1, 1))
-    assert branch.writing.write(model, characters, "a", 5, temperature=0.01) == "abcabc"
+    for temperature in (0.01, 1e-40):
+        assert branch.writing.write(model, characters, "a", 5, temperature) == "abcabc"
+
+
+@pytest.mark.parametrize("length", [2, 7, 99])
+def test_the_picture_by_position_is_of_every_piece_whatever_is_given_together(
+    branch, monkeypatch, length
+):
+    """Also of a text that is shorter than a piece."""
+    monkeypatch.setattr(branch.pictures, "AT_ONCE", 3)
+    torch.manual_seed(0)
+    text, model = torch.randint(4, (31,)), Bigram(4)
+    bits = branch.pictures.by_position(model, text, length)
+    losses = F.cross_entropy(model.scores[text[:-1]], text[1:], reduction="none") / math.log(2)
+    length = min(length, 30)
+    expected = losses[: 30 // length * length].view(-1, length).mean(0)
+    torch.testing.assert_close(bits, expected.float(), check_dtype=False)
 
 
 def test_a_text_of_ones_own(branch, tmp_path):
@@ -174,3 +190,6 @@ def test_a_text_of_ones_own(branch, tmp_path):
     path.write_text("too short", encoding="utf-8")
     done = branch("train.py", *words, "--seed", 1)
     assert done.code == 2 and "fewer than a batch" in done.err
+    path.write_text("abc", encoding="utf-8")
+    done = branch("train.py", *words[:2], "--batch-size", 1, "--length", 1)
+    assert done.code == 2 and "divided into three" in done.err

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import results
 from conftest import TOY, clean
@@ -73,6 +74,8 @@ def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     device, recipe = torch.device("cpu"), tiny.parse(*WORDS)
     why = tiny.threads.choose(recipe, 1, None, None, device)
     assert asked == [1] and "as before" in why
+    beginning = types.SimpleNamespace(half_way={"epoch": 0, "middle": None})
+    assert not tiny.batches.chosen_before(beginning)  # killed before anybody has measured
     tiny.threads.choose(tiny.parse(*WORDS, "--threads", 1), 2, None, None, device)
     assert asked == [1, 1]
 
@@ -172,6 +175,53 @@ def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
 
     monkeypatch.setattr(tiny.run.Run, "log", lambda *_, **__: none_left())
     one_line(tiny("train.py", *WORDS), "out of memory", "--micro-batch", "--batch-size")
+
+
+@pytest.mark.parametrize("name", ["BatchNorm1d", "BatchNorm2d"])
+def test_running_statistics_count_a_micro_batch_once(tiny, name):
+    """Though its forward pass is done again for the backward pass."""
+    images = torch.randn(6, 2, *[3] * (name == "BatchNorm2d"), *[3] * (name == "BatchNorm2d"))
+    alone, parted = getattr(torch.nn, name)(2), getattr(torch.nn, name)(2)
+    for part in images.split(3):
+        alone(part).square().sum().backward()
+    tiny.device.adapt(parted, None, 3)
+    parted(images).square().sum().backward()
+    assert same(parted.state_dict(), alone.state_dict())
+    torch.testing.assert_close(parted.weight.grad, alone.weight.grad)
+
+
+def test_after_the_last_epoch_the_test_has_the_threads_that_trained(tiny, monkeypatch):
+    """And weights.pt tells of them, though nothing was trained any more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.run.Run, "finish", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tiny.train.fit(tiny.parse(*WORDS))
+    path = tiny.home / "checkpoints" / TOY / FOLDER / "state.pt"
+    saved = load(path)
+    saved["provenance"] |= {"threads": 1, "precision": "fp32"}
+    torch.save(saved, path)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    asked = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: asked[-1])
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    tiny.lock.held.clear()
+    tiny.train.fit(tiny.parse(*WORDS))
+    (saved,) = tiny.runs().values()
+    assert asked == [2, 1] and saved["provenance"]["threads"] == 1
+    assert saved["provenance"]["precision"] == "fp32"
+
+
+def test_asked_to_stop_after_the_last_step_it_stops_before_the_test(tiny, monkeypatch):
+    validate = tiny.run.Run.validate
+
+    def ask(self, *words, **kwargs):
+        validate(self, *words, **kwargs)
+        if self.epoch == 3:
+            tiny.stop.asked.append(signal.SIGTERM)
+
+    monkeypatch.setattr(tiny.run.Run, "validate", ask)
+    one_line(tiny("train.py", *WORDS), "SIGTERM", code=128 + signal.SIGTERM)
+    assert load(tiny.home / "checkpoints" / TOY / FOLDER / "state.pt")["epoch"] == 3
 
 
 @pytest.mark.slow

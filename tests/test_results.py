@@ -245,6 +245,16 @@ def test_each_task_has_its_table(home, monkeypatch, capsys):
     ]
 
 
+def test_a_run_that_is_half_way_by_other_code_is_trained_afresh(home):
+    """A fault of one run, such as a broken file, keeps no other from being trained."""
+    for name, code in (("Old", {"model.py": "1", "train.py": "2"}), ("New", None)):
+        folder = home / ".branches" / name / "checkpoints" / name / "laptop-seed0"
+        folder.mkdir(parents=True)
+        torch.save({"provenance": {"code": code}}, folder / "state.pt")
+    assert results.main(["--seeds", "0"]) == 0
+    assert log(home) == ["Old --seed 0 --fresh", "New --seed 0"]
+
+
 def spoiled(*lines):
     return "\n".join([",".join(results.COLUMNS), *lines, ""])
 

@@ -74,6 +74,9 @@ def test_flags_override_the_recipe_that_is_chosen(harness):
     for scales in (["4", "5", "6"], ["5", "4"], ["x", "y"]):
         with pytest.raises(harness.errors.Refusal, match="--scales"):
             parse("--scales", *scales)
+    assert parse("--lr", "1e-5").in_words() == "laptop recipe, lr 1e-05, seed 0"
+    odd = os.fsdecode(b"/x/im\xffges")  # no letter in UTF-8
+    assert title("--data", odd).startswith("laptop-data-") and title("--data", "/x/b")
     titles = {title(*words) for words in ([], ["--data", "/x/b"], ["--data", "/y/b"])}
     assert len(titles) == 3 and all("/" not in one for one in titles)
 
@@ -94,6 +97,8 @@ def test_a_device_that_is_not_there_is_refused(tiny):
     [
         (torch.OutOfMemoryError("CUDA out of memory.\nTried"), 2, "--batch-size"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2, "smaller"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), 2, "smaller"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB"), 2, "smaller"),
         (MemoryError(), 2, "--batch-size"),
         (
             RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."),

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 
+from conftest import clean
 from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
 
 import pytest
@@ -60,6 +61,17 @@ def test_the_formula_of_the_base_model(model):
             named = model.Transformer(d_k=d_k).named_parameters()
             sizes = [p.numel() for name, p in named if not (".W_" in name and "bias" in name)]
             assert sum(sizes) == expected
+
+
+def test_a_text_that_is_too_long_to_translate_is_refused(branch, small):
+    small(branch)
+    words = ["--epochs", 1, "--limit", 20, "--d-model", 8, "--d-ff", 8, "--layers", 1]
+    assert branch("train.py", *words).code == 0
+    done = branch("train.py", *words, "--translate", "word " * 300)
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and "takes 256" in done.err
+    done = branch("train.py", *words, "--translate", "a" * 250, "--beam", 1)
+    assert done.code == 0, done.err
+    clean(branch)
 
 
 def test_with_41000_tokens_table_3_comes_out_as_printed_but_for_the_big_model(model):

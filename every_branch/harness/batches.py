@@ -49,17 +49,44 @@ def batches(run, loader):
             saved = time.perf_counter()
         if asked:
             parts.close()
-            raise Stopped(stop.asked[0] if stop.asked else SIGTERM)
+            raise stopped()
     parts.close()
+    if meter.example is None:
+        raise Refusal("no batch to train on: there are fewer examples than processes")
     if ranks.WORLD > 1:
         torch.set_rng_state(order.common)
         ranks.share_statistics(run.state)
 
 
+def stopped():
+    """What ends a run that was asked to stop, on this rank or on another."""
+    return Stopped(stop.asked[0] if stop.asked else SIGTERM)
+
+
+def stop_if_asked():
+    """Between two epochs, when the run is saved."""
+    if ranks.total(bool(stop.asked))[0]:
+        raise stopped()
+
+
+def chosen_before(run):
+    """Whether somebody has chosen the number of threads: not before the first step is due."""
+    saved = run.half_way
+    return bool(saved and (saved["epoch"] or saved["middle"]))
+
+
+def as_before(run):
+    """Where nothing is left but the test, it has the threads that trained."""
+    if run.epoch == run.settings.epochs:
+        saved = run.half_way["provenance"]
+        threads.choose(run.settings, saved["threads"], None, (), run.device)
+        run.made_by |= {"threads": torch.get_num_threads(), "precision": saved.get("precision")}
+
+
 def announce(run, inputs):
     """Before the first batch, choose the number of threads, and say what is trained, and how."""
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = run.half_way and run.half_way["provenance"]["threads"]
+    before = chosen_before(run) and run.half_way["provenance"]["threads"]
     model, settings = run.state["model"], run.settings
     why = threads.choose(settings, before, ranks.alone(model), inputs, run.device)
     run.made_by["threads"] = torch.get_num_threads()

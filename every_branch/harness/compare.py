@@ -75,12 +75,19 @@ def unless_diverged(function, *arguments):
         return None
 
 
+def need_some(runs):
+    """Diverged if there is none."""
+    if not runs:
+        raise Diverged("every network has diverged: there is nothing to compare")
+
+
 def compare(name, settings, runs, panels, quantity, level=None, **along):
     """Write points.csv, every epoch of several runs, and curves.png, by plots.comparison().
 
     Both go to a folder of their own, which is named for the settings of the comparison. along: as
-    there, where the curves are not by epoch.
+    there, where the curves are not by epoch. Diverged if no run is left.
     """
+    need_some(runs)
     from harness import plots  # matplotlib takes a second to import: not before it is needed
 
     keys = varied([settings, *(run.settings for run in runs)])

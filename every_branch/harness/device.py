@@ -1,5 +1,6 @@
 """Where a run computes, and how: the device, the layout of its memory, the precision."""
 
+from contextlib import contextmanager, nullcontext
 from itertools import repeat
 
 from harness import ranks
@@ -83,9 +84,22 @@ def adapt(model, autocast_on, at_once):
         if not at_once or not torch.is_grad_enabled():
             return compute(self, *inputs, **ways)
         parts = cut(inputs, at_once)
-        return joined([checkpoint(compute, self, *part, use_reentrant=False) for part in parts])
+        how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), repeated(self))}
+        return joined([checkpoint(compute, self, *part, **how) for part in parts])
 
     model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+
+
+@contextmanager
+def repeated(model):
+    """Meanwhile, a forward pass is done again, which may not count twice in running statistics."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before):
+                buffer.copy_(value)
 
 
 def in_float32(output):

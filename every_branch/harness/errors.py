@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import reprlib
 import signal
 import sys
@@ -74,7 +75,8 @@ def reason(error):
 def out_of_memory(error):
     """Whether an exception is PyTorch's or Python's way to say that memory was asked in vain."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError)
+        and re.search("allocate memory|not enough memory|out of memory", str(error))
     )
 
 

@@ -58,7 +58,8 @@ class Meter:
                 inputs, self.count = batch[0], len(batch[-1])
                 self.everywhere = self.count
                 several = isinstance(inputs, tuple)
-                self.example = tuple(part[:1] for part in inputs) if several else inputs[:1]
+                first = [part[:1].clone() for part in (inputs if several else [inputs])]
+                self.example = tuple(first) if several else first[0]  # not a view of a whole batch
                 yield batch
 
     def log(self, values):

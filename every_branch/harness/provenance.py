@@ -12,7 +12,7 @@ import torch
 def of(device):
     """What makes a run: {"code": {file: SHA-256}, versions, machine}."""
     return {
-        "code": {path.name: digest(path) for path in sorted(ROOT.glob("*.py"))},
+        "code": {path.name: digest(path) for path in sorted(ROOT.glob("[!.]*.py"))},
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "processor": processor(),
@@ -34,9 +34,9 @@ def processor():
 
 
 def changed(theirs, ours, but=()):
-    """The files of our code, but for some, that are not the same in another provenance."""
-    code = sorted(ours["code"].keys() - but)
-    return [name for name in code if theirs["code"].get(name) != ours["code"].get(name)]
+    """The files of both codes, but for some, that are not the same in the two."""
+    names = sorted((ours["code"].keys() & theirs["code"].keys()) - but)
+    return [name for name in names if theirs["code"][name] != ours["code"][name]]
 
 
 def describe(made_by, why=""):

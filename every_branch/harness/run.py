@@ -11,7 +11,7 @@ import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
-from harness.batches import batches, need_even
+from harness.batches import as_before, batches, need_even, stop_if_asked
 from harness.meter import clock, words
 from harness.table import count
 from harness.threads import hint
@@ -70,6 +70,7 @@ class Run:
                 checkpoint.restore(saved, state, self.device)
             self.epoch, self.history = saved["epoch"], saved["history"]
             self.best, self.example, self.resumed = saved["best"], saved["example"], saved["middle"]
+            as_before(self)
         elif not self.settings.dry_run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()
@@ -84,6 +85,7 @@ class Run:
                 if self.settings.dry_run:
                     return
                 self.save()
+                stop_if_asked()
 
     def batches(self, loader):
         """Yield the batches of one epoch behind a progress bar; its loader has an Order."""
@@ -173,9 +175,8 @@ class Run:
         files.remove(self.folder, "state.pt")
         other = provenance.changed(self.made_by, now, {"experiments.py"})
         since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
-        print(
-            f"{self.title}: finished before{since}. {provenance.summary(self.result, self.made_by)}"
-        )
+        told = provenance.summary(self.result, self.made_by)
+        print(f"{self.title}: finished before{since}. {told}")
         print(f"In {self.folder}; --fresh trains it again, and drops this result")
         return self.result
 

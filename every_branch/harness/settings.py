@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import hashlib
 import inspect
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -65,6 +66,9 @@ class Settings:
             if not fits(field.type, value):
                 name = f"{flag(field.name)} {quoted(value)}"
                 raise Refusal(f"{name}: it should be {expected(field.type)}")
+        for use in self.USES:
+            if getattr(self, use) is not None and (self.fresh or self.dry_run):
+                raise Refusal(f"{flag(use)} trains nothing: leave out --fresh and --dry-run")
 
     def but(self, **values):
         """The same settings with other values; a run's folder is named for what differs."""
@@ -99,7 +103,7 @@ class Settings:
         """The same for people, as the title of a picture, which may be of several seeds."""
         recipe, _, experiment = self.name.partition("-experiment-")
         words = [f"{recipe} recipe", *([experiment] if experiment else [])]
-        words += (" ".join(change).replace("-", " ") for change in self.changes())
+        words += (" ".join([name.replace("-", " "), *value]) for name, *value in self.changes())
         seeds = seeds or [self.seed]
         return ", ".join([*words, f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}"])
 
@@ -126,7 +130,7 @@ def short(value):
     """A value in the name of a folder: of a path the last part, and a sum of all of it."""
     path = Path(str(value))
     if path.is_absolute():
-        return f"{path.name}-{hashlib.sha256(str(value).encode()).hexdigest()[:6]}"
+        return f"{path.name}-{hashlib.sha256(os.fsencode(value)).hexdigest()[:6]}"
     return path.name
 
 

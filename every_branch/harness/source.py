@@ -10,11 +10,15 @@ ENDS = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
 def digest(path):
     """SHA-256 of a file of code: of its text, but for what changes nothing that it does.
 
-    That is comments, docstrings, blank lines, and the order of the imports.
+    That is comments, docstrings, blank lines, and the order of the imports. Of a file that is no
+    Python yet, such as somebody's notes, it is all of its bytes.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tokens = [*tokenize.generate_tokens(io.StringIO(text).readline)]
+    except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     lines, before = [*text.splitlines(), ""], tokenize.NEWLINE
-    tokens = [*tokenize.generate_tokens(io.StringIO(text).readline)]
     for token, after in zip(tokens, tokens[1:]):
         alone = before in ENDS and after.type == tokenize.NEWLINE
         (first, start), (last, end) = token.start, token.end

@@ -17,8 +17,8 @@ from typing import Literal
 
 from harness import ROOT, files
 from harness.chrf import chrf
-from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
-from harness.errors import Diverged, program
+from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.errors import Refusal, program
 from harness.settings import flags
 
 import train
@@ -64,8 +64,7 @@ def lengths(recipe):
     runs = [run for run in runs if run]
     if recipe.dry_run:
         return
-    if not runs:
-        raise Diverged("every network has diverged: there is nothing to compare")
+    need_some(runs)
     from harness import plots  # matplotlib takes a second to import: not before it is needed
 
     losses, by_length, rows = {}, {}, []
@@ -111,6 +110,8 @@ def maps(recipe):
     from harness import plots
     from harness.maps import alignment, alignments
 
+    if not recipe.attention:
+        raise Refusal("--no-attention: then there are no maps")
     own = dataclasses.replace(recipe, name=LAPTOP.name)  # as train.py names its runs
     verses, reversal = [train.fit(own.but(data=data)) for data in ("verses", "reversal")]
     if recipe.dry_run:

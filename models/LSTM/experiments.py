@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from harness import ROOT, files
-from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
-from harness.errors import Diverged, program
+from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.errors import program
 from harness.values import Rule
 from model import LastOutput
 
@@ -70,8 +70,7 @@ def lags(recipe):
             runs.setdefault(every[variant], []).append(run)
     if recipe.dry_run:
         return
-    if not runs:
-        raise Diverged("every network has diverged: there is nothing to compare")
+    need_some(runs)
     size = recipe.limit or tasks.EPOCH
     print(f"\n{'':<24}{'right in the end, by seed':<28}{SOLVED:.0%} right after ... sequences")
     panels = {}
@@ -122,12 +121,12 @@ def gradients(runs):
         torch.manual_seed(recipe.seed)
         sizes = recipe.cell, recipe.blocks, recipe.size
         new = LastOutput(task.values, task.outputs, *sizes, input_gate=task.input_gate)
-        networks = {"before": [new], "after": [run.model.cpu() for run in own]}
-        for when, models in networks.items():
-            for seed, model in enumerate(models, start=recipe.seed):
-                about = {"data": name, "cell": cell, "training": when, "seed": seed}
-                left = gradient_by_lag(model, inputs).tolist()
-                rows += [about | {"steps": n, "gradient": value} for n, value in enumerate(left)]
+        networks = [("before", recipe.seed, new)]
+        networks += [("after", run.settings.seed, run.model.cpu()) for run in own]
+        for when, seed, model in networks:
+            about = {"data": name, "cell": cell, "training": when, "seed": seed}
+            left = gradient_by_lag(model, inputs).tolist()
+            rows += [about | {"steps": n, "gradient": value} for n, value in enumerate(left)]
     return rows
 
 

@@ -15,8 +15,8 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
-from harness.errors import Diverged, program
+from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.errors import program
 from harness.values import Count
 
 import torch.nn.functional as F
@@ -58,7 +58,7 @@ ABLATIONS = {"laptop": Ablated(**NARROW, depth=32)}
 DEPTHS = (8, 20, 32, 56)
 SHORTCUTS = ("none", "A")
 NETWORKS = {  # what is different from the residual networks of degradation
-    "A": {},
+    "A": {"shortcut": "A"},
     "B": {"shortcut": "B"},
     "C": {"shortcut": "C"},
     "half": {"shortcut_scale": 0.5},
@@ -108,8 +108,7 @@ def race(title, recipe, panels):
             runs.setdefault(variants[variant], []).append(run)
     if recipe.dry_run:
         return
-    if not runs:
-        raise Diverged("every network has diverged: there is nothing to compare")
+    need_some(runs)
     columns = ("train_loss", "train_accuracy", "validation_accuracy", "gradient_1")
     print(f"\n{'In the last epoch':<22}", *(f"{name.replace('_', ' '):>21}" for name in columns))
     curves = {panel: {} for panel, _ in runs}

@@ -10,22 +10,22 @@ changed. Results go to checkpoints/Transformer/; the same command goes on with w
 
 import dataclasses
 
-from harness.compare import compare, experiment, in_turn, seeds_of, unless_diverged
-from harness.errors import Diverged, program
+from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.errors import program
 
 import train
 
 SEEDS = 3
 PANELS = {
     "norm and warm-up": {
-        "post-norm": {},
-        "post-norm, no warm-up": {"rise": False},
-        "pre-norm": {"norm": "pre"},
+        "post-norm": {"norm": "post", "rise": True},
+        "post-norm, no warm-up": {"norm": "post", "rise": False},
+        "pre-norm": {"norm": "pre", "rise": True},
         "pre-norm, no warm-up": {"norm": "pre", "rise": False},
     },
-    "heads (Table 3, A)": {"1": {"heads": 1}, "4": {}, "8": {"heads": 8}},
+    "heads (Table 3, A)": {str(heads): {"heads": heads} for heads in (1, 4, 8)},
     "positions (Table 3, E)": {
-        "sinusoids": {},
+        "sinusoids": {"positions": "sinusoids"},
         "learned": {"positions": "learned"},
         "none": {"positions": "none"},
     },
@@ -54,8 +54,7 @@ def ablations(recipe):
                 panels.setdefault(panel, {}).setdefault(label, []).append(curve)
     if recipe.dry_run:
         return
-    if not runs:
-        raise Diverged("every network has diverged: there is nothing to compare")
+    need_some(runs)
     for panel, curves in panels.items():
         print(f"\n{panel:<28}validation loss in the end, nats per token, by seed")
         for label, own in curves.items():

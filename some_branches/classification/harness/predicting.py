@@ -56,11 +56,11 @@ def pixels(path, data):
     readable(path)
     try:
         if isinstance(split, Images):
-            found = decode(path, split.size, split.whole, upright=True)
+            found = decode(path, split.size, split.whole)
         elif name in LONGEST:
             found = centered(path, split[0].shape[-1], LONGEST[name])
         else:
-            found = decode(path, split[0].shape[-1], upright=True)
+            found = decode(path, split[0].shape[-1])
     except Exception as error:  # Pillow raises nearly anything on a broken file
         raise Refusal(f"{path} is no image that can be read: {reason(error)}") from None
     return torch.tensor(found)[None]
@@ -119,7 +119,7 @@ def draw(path, shown, title):
     for axes in (*grid[len(shown) :].flat, *grid[:, 3]):
         axes.axis("off")
     for one, (given, seen, where, classes) in zip(shown, grid):
-        image = read(one.path, SIDE, upright=True)
+        image = read(one.path, SIDE)
         image.thumbnail((2 * SIDE, 2 * SIDE))
         given.imshow(image)
         given.set_title(one.path.name, fontsize=8)

@@ -11,6 +11,7 @@ from harness import ranks
 from harness.errors import Refusal, reason
 from harness.order import Order
 from harness.pixels import READABLE, decode
+from harness.splits import SPLITS, divide, split_of
 from harness.stop import deaf
 
 import numpy as np
@@ -18,7 +19,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
-SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"
 FEW = 10  # classes, or kinds of files, that a line of the report spells out
 BROKEN = 10  # unreadable files that a split may have
@@ -28,18 +28,17 @@ def find(folder, limit=None):
     """The images in a folder: (class names, {split: [(path, number of the class), ...]}).
 
     They are in train/<class>/, val/<class>/ and perhaps test/<class>/; train.X1 is a part of train.
-    Without such folders, each folder is a class, and a tenth of the images is for validation.
+    Without such folders, each folder is a class, and a tenth of the images is for validation (see
+    splits.py).
     A split's files are in one random order, the same everywhere, and train's end at `limit`.
     Prints what it found and left out. Refusal if a split is missing, or has a class train lacks.
     """
     root, left_out = Path(folder).as_posix(), defaultdict(Counter)
     paths = sorted(walk(root, left_out))
-    named = any(map(split_of, paths))
+    named, placed = divide(paths)
     found = {split: [] for split in SPLITS.values()}
     for path in paths:
-        hashed = int(hashlib.sha256(os.fsencode(path)).hexdigest(), 16)  # a new file moves no other
-        placed = path if named else f"{'train' if hashed % 10 else 'val'}/{path}"
-        split, inside = split_of(placed), placed.split("/")[1:]
+        split, inside = split_of(placed[path]), placed[path].split("/")[1:]
         if not named and len(inside) > 2 and path.lower().startswith(tuple(SPLITS)):
             raise Refusal(f"{root}/{inside[0]} looks like a split: name it train, val or test")
         if split and len(inside) > 1:
@@ -75,12 +74,6 @@ def digest(splits, folder):
     start = len(str(folder)) + 1
     inside = [split and [(path[start:], label) for path, label in split] for split in splits]
     return hashlib.sha256(repr(inside).encode()).hexdigest()[:12]
-
-
-def split_of(path):
-    """The split that the first folder of a path is, or is a part of; None if it is neither."""
-    folder, inside, _ = path.partition("/")
-    return SPLITS.get(folder.split(".")[0].lower()) if inside else None
 
 
 def walk(root, left_out, home=""):

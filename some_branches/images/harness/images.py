@@ -46,8 +46,6 @@ class Settings(settings.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.predict and (self.fresh or self.dry_run):
-            raise Refusal("--predict trains nothing: leave out --fresh and --dry-run")
         if self.run and not self.predict:
             raise Refusal("--run names a finished run for --predict, which is not given")
 
@@ -130,7 +128,7 @@ class Data:
             self.loader(split, max(size, AT_ONCE), prepare, False, device) if split else None
             for split in (self.validation, self.test)
         )
-        return train, validation, test or validation
+        return train, validation, validation if test is None else test
 
     def loader(
         self, split, batch_size, transform, shuffle=False, device="cpu", smallest=1, share=None

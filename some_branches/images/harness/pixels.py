@@ -9,15 +9,14 @@ READABLE = {end for end, name in FORMATS.items() if name in {*Image.OPEN, "MPO"}
 FAINT = 0.1  # what differs by less from the background, of 1 from white to black, belongs to it
 
 
-def read(path, size, upright=False):
-    """An image file (first frame, on white) in RGB; a large JPEG with a fraction of its pixels.
+def read(path, size):
+    """An image file (first frame, upright, on white) in RGB.
 
-    size: what its shorter side will be brought to. upright: turned as its camera says (EXIF).
+    size: what its shorter side will be brought to. Of a large JPEG only a fraction of the pixels.
     """
     with Image.open(path) as image:
         image.draft("RGB", (2 * size, 2 * size))
-        if upright:
-            image = ImageOps.exif_transpose(image)
+        image = ImageOps.exif_transpose(image)  # turned as its camera says
         if image.mode == "F":
             raise ValueError("no one knows which floating-point values are black and white")
         if image.mode.startswith("I"):  # 16 bits, which convert() would cut off at 255
@@ -28,9 +27,9 @@ def read(path, size, upright=False):
         return image.convert("RGB")
 
 
-def decode(path, size, whole=False, upright=False):
+def decode(path, size, whole=False):
     """An image file as a uint8 array [3, size, size], its middle; whole: [3, H, W]."""
-    image = read(path, size, upright)
+    image = read(path, size)
     sides = [size * side // min(image.size) for side in image.size]
     pixels = np.array(image.resize(sides, Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     top, left = (round((side - size) / 2) for side in pixels.shape[1:])
@@ -57,7 +56,7 @@ def centered(path, side, longest):
     in the middle: what was done to make Fashion-MNIST (Xiao et al., arXiv 1708.07747, 2), except
     that a photograph's background is not as even as a shop's, and that nothing is sharpened.
     """
-    image = read(path, 4 * side, upright=True).convert("L")
+    image = read(path, 4 * side).convert("L")
     image.thumbnail((4 * side, 4 * side))  # the mean over a few pixels has less noise
     gray = np.float32(image)
     around = background(gray)

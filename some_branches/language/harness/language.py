@@ -90,6 +90,8 @@ class Data:
                 f"--data {recipe.data}: {len(texts[0]):,} characters to train on are fewer than a "
                 "batch: choose a smaller --batch-size or --length"
             )
+        if not all(texts):
+            raise Refusal(f"--data {recipe.data}: too short to be divided into three parts")
         if recipe.dry_run:
             texts = [texts[0][: size + 1], *(text[:1000] for text in texts[1:])]
         elif recipe.limit:

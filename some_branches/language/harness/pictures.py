@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 LENGTH = 256  # characters that the picture by position goes through
+AT_ONCE = 32  # pieces of that length that the model is given together
 
 
 def draw(run, model, data):
@@ -26,11 +27,15 @@ def draw(run, model, data):
 def by_position(model, text, length=LENGTH):
     """The mean bits of a text's characters by how many the model has seen before them [length]."""
     model.eval()
+    length, device = min(length, len(text) - 1), next(model.parameters()).device
     rows = text[: (len(text) - 1) // length * length + 1].unfold(0, length + 1, length)
-    rows = rows.to(next(model.parameters()).device)
-    scores, _ = model(rows[:, :-1], None)
-    losses = F.cross_entropy(scores.transpose(1, 2), rows[:, 1:], reduction="none")
-    return losses.mean(0).cpu() / math.log(2)
+    total = torch.zeros(length)
+    for some in rows.split(AT_ONCE):
+        some = some.to(device)
+        scores, _ = model(some[:, :-1], None)
+        losses = F.cross_entropy(scores.transpose(1, 2), some[:, 1:], reduction="none")
+        total += losses.sum(0).cpu()
+    return total / len(rows) / math.log(2)
 
 
 @plots.literal

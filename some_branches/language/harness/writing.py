@@ -15,7 +15,8 @@ def write(model, vocabulary, begin, characters, temperature=1.0, seed=0):
     for _ in range(characters):
         scores, state = model(given, state)
         scores = scores[0, -1, : len(vocabulary.known)].float().cpu()  # not the unknown one
-        given = torch.multinomial((scores / temperature).softmax(0), 1, generator=draws)[None]
+        scores = (scores - scores.max()) / temperature  # at most 0, however low the temperature
+        given = torch.multinomial(scores.softmax(0), 1, generator=draws)[None]
         written.append(int(given))
         given = given.to(device)
     return begin + vocabulary.decode(written)

@@ -15,7 +15,7 @@ def kept(path, key, make):
     except (OSError, ValueError, TypeError):
         pass  # there is no such file, or it is broken
     value = make()
-    with harmless(f"{path} was not kept"):
+    with harmless(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps([key, value])
         files.replace(path, lambda part: part.write_text(text, encoding="utf-8"))

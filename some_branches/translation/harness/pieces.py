@@ -5,6 +5,7 @@ ACL 2016: begin with single characters, and join the most frequent pair of neigh
 again.
 """
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from functools import cache
@@ -64,7 +65,8 @@ class Pieces(words.Vocabulary):
         """Pieces of some texts. keep the pairs for the next time, or learn them of a few texts."""
         if not keep:
             return cls(texts, learn(texts[:1000], merges))
-        path, key = ROOT / "checkpoints" / f"pieces-{merges}.json", [merges, len(texts)]
+        path = ROOT / "checkpoints" / f"pieces-{merges}.json"
+        key = [merges, WORD.pattern, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
         return cls(texts, kept(path, key, lambda: learn(texts, merges)))
 
     def pieces(self, text):

@@ -12,18 +12,18 @@ from typing import ClassVar, Literal
 from harness import ranks, settings, use
 from harness.chrf import baselines, chrf
 from harness.decoding import beam_search
-from harness.errors import harmless
+from harness.errors import Refusal, harmless
 from harness.meter import progress, words
 from harness.order import Order
 from harness.pairs import KINDS
 from harness.pieces import Pieces
 from harness.values import Count
-from harness.words import BEGIN, END, PAD
+from harness.words import BEGIN, END, PAD, plain
 
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 AT_ONCE = 64  # pairs that are evaluated together
 POOL = 20  # batches that are sorted by length together (Bahdanau et al., B.2)
@@ -99,14 +99,13 @@ class Data:
 
     def __init__(self, recipe, vocabularies):
         self.settings, self.kind = recipe, KINDS[recipe.data]
-        parts = self.kind.parts()
+        parts = self.parts = self.kind.parts()
         sides = [list(side) for side in zip(*parts["train"])]
         if recipe.merges and not self.kind.exact:
             pieces = Pieces.of([*sides[0], *sides[1]], recipe.merges, keep=not recipe.dry_run)
             self.source = self.target = pieces
         else:
             self.source, self.target = vocabularies(sides, self.kind)
-        self.parts = parts
         cut = recipe.batch_size if recipe.dry_run else recipe.limit
         parts["train"] = parts["train"][:cut]
         if recipe.dry_run:
@@ -115,11 +114,10 @@ class Data:
     def loader(self, part, device):
         """Batches of a part; those of the training part in random order."""
         pairs = Pairs(self.parts[part], self.source, self.target)
-        size = self.settings.batch_size if part == "train" else AT_ONCE
-        order = ByLength(pairs, size)
-        if part != "train":
-            order = torch.utils.data.BatchSampler(range(len(pairs)), size, drop_last=False)
-        order = Order(order, "part" if part == "train" else "turn")
+        training = part == "train"
+        size = self.settings.batch_size if training else AT_ONCE
+        order = ByLength(pairs, size) if training else BatchSampler(range(len(pairs)), size, False)
+        order = Order(order, "part" if training else "turn")
         to_device = partial(collate, device=device)
         return DataLoader(pairs, sampler=order, batch_size=None, collate_fn=to_device)
 
@@ -144,13 +142,15 @@ class Data:
         return {"loss": nats / tokens, "bits": (nats + spelling) / characters / math.log(2)}
 
     def translate(self, model, texts, device, beam=BEAM):
-        """The translations of some texts."""
+        """The translations of some texts. Refusal if one is too long for the model."""
         model.eval()
-        found = []
+        found, most = [], getattr(model, "longest", math.inf)  # tokens
         for start in progress(range(0, len(texts), AT_ONCE), "translating"):
             rows = [torch.tensor([*self.source.encode(t), END]) for t in texts[start:][:AT_ONCE]]
             source = pad_sequence(rows, True, PAD).to(device)
-            longest = source.shape[1] + 10
+            if source.shape[1] > most:
+                raise Refusal(f"a text of {source.shape[1]} tokens: this network takes {most}")
+            longest = min(source.shape[1] + 10, most)
             found += beam_search(model, source, beam, longest, ALPHA)
         return [self.target.decode(row) for row in found]
 
@@ -177,7 +177,8 @@ def finish(run, model, data):
     """
     if run.settings.translate is not None:
         use.bring_back(run, model)
-        print(*data.translate(model, [run.settings.translate], run.device, run.settings.beam))
+        asked = [plain(run.settings.translate)]
+        print(*data.translate(model, asked, run.device, run.settings.beam))
         return
     if run.example is not None:
         run.example = tuple(part[:, :1] for part in run.example)  # one word to read, one to write

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 
 # What fills up a batch, begins a sequence, ends it, and stands for what the vocabulary lacks.
@@ -18,6 +19,11 @@ def join(words):
     """A text of words and punctuation marks, with spaces where they usually are."""
     text = re.sub(r" ([,.;:!?)\]])", r"\1", " ".join(words))
     return re.sub(r"([¿¡(\[]) ", r"\1", text)
+
+
+def plain(text):
+    """A text as those that ship are written: letters in one piece with their accents, no ’ “ ”."""
+    return unicodedata.normalize("NFC", text).translate(str.maketrans("’‘“”", "''\"\""))
 
 
 class Vocabulary:
