@@ -56,6 +56,7 @@ def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     clean(tiny)
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(tiny.threads, "chosen", [])
+    monkeypatch.setattr(tiny.threads, "MOST", 2)
     monkeypatch.setattr(tiny.threads, "ENOUGH", 0)
     steps, asked = [], [2]
     monkeypatch.setattr(torch, "get_num_threads", lambda: asked[-1])
@@ -78,6 +79,9 @@ def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     assert not tiny.batches.chosen_before(beginning)  # killed before anybody has measured
     tiny.threads.choose(tiny.parse(*WORDS, "--threads", 1), 2, None, None, device)
     assert asked == [1, 1]
+    tiny.threads.choose(recipe, 2, None, None, device)
+    why = tiny.threads.choose(recipe, None, None, None, device)  # as was measured above
+    assert asked == [1, 1, min(2, tiny.values.CORES), 1] and "1.0 times as fast" in why
 
 
 def test_a_slow_epoch_is_told_once(tiny, capsys):

@@ -259,12 +259,13 @@ def test_images_of_ones_own_folder_are_what_the_run_took_them_for(
         words += ["--scales", 64, 80, "--test-scales", 64, 80, "--depth", 18]
     run = branch.train.fit(branch.parse(*words))
     with open(run.folder / "predictions.csv", encoding="utf-8") as file:
-        taken = [row["predicted"] for row in csv.DictReader(file)]
+        taken, named = zip(*((row["predicted"], row["file"]) for row in csv.DictReader(file)))
     files = [path for path, _ in branch.folder.find(photographs)[1]["validation"]]
+    assert [*named] == files
     done = branch("train.py", *words, "--predict", *files)
     lines = [line for line in done.out.splitlines() if line.startswith(tuple(files))]
     assert done.code == 0 and len(lines) == 10, done.err
-    assert [line.split(": ")[-1].split()[0] for line in lines] == taken
+    assert [line.split(": ")[-1].split()[0] for line in lines] == [*taken]
     assert all({"cat", "dog"} <= {*line.replace(":", "").split()} for line in lines)
     clean(branch)
 

@@ -19,7 +19,8 @@ SLOW = 0.6  # of the highest speed, below which an epoch is slow
 ENOUGH = 1.5  # seconds to measure, after a warm-up step with each number; two rounds at least
 LONG = 2.0  # seconds of a step, from which on its operations are large: all threads pay off
 
-chosen = []  # why: once a process, so that several runs in it are comparable
+MOST = torch.get_num_threads()  # before anybody has chosen
+chosen = []  # (how many, why): once a process, so that several runs in it are comparable
 
 
 def choose(settings, before, model, inputs, device):
@@ -36,10 +37,13 @@ def choose(settings, before, model, inputs, device):
     if before:
         torch.set_num_threads(min(before, CORES))
         return ", as before; --threads changes it"
-    most = torch.get_num_threads()
-    if not chosen and most > 1:
-        chosen.append(measured(steps(model, inputs), most))
-    return "".join(chosen)
+    if not chosen and MOST > 1:
+        why = measured(steps(model, inputs), MOST)
+        chosen.append((torch.get_num_threads(), why))
+    for count, why in chosen:  # a run that was resumed in between may have another number
+        torch.set_num_threads(count)
+        return why
+    return ""
 
 
 def hint(history, made_by):

@@ -69,18 +69,25 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
     if result and not (run.folder / "predictions.csv").exists():
         if not seen:  # finished before, and stopped before they were written
             test()
-        record(run, data.classes, seen[0][1][:, 0], seen[0][2])
+        # Several ranks return a folder's images in another order than that of their files.
+        paths = getattr(loader.dataset, "readable", None) if ranks.WORLD == 1 else None
+        record(run, data.classes, seen[0][1][:, 0], seen[0][2], paths)
     if result and pictures and not (run.folder / "curves.png").exists():
         draw(run)
     return result
 
 
-def record(run, classes, predicted, true):
-    """predictions.csv: each test image's class and the class it was taken for, [N] both."""
+def record(run, classes, predicted, true, paths=None):
+    """predictions.csv: each test image's class and the class it was taken for, [N] both.
+
+    paths: of the images, where they are files.
+    """
     rows = [
         {"image": image, "true": classes[label], "predicted": classes[guess]}
         for image, (label, guess) in enumerate(zip(true.tolist(), predicted.tolist()))
     ]
+    for row, path in zip(rows, paths or ()):
+        row["file"] = path
     with harmless("predictions.csv"):
         write_csv(run.folder / "predictions.csv", rows)
 

@@ -115,6 +115,11 @@ class Images(Dataset):
     def __len__(self):
         return len(self.files)
 
+    @property
+    def readable(self):
+        """The paths of its files, in order, but for those that turned out to be broken."""
+        return [path for path, _ in self.files if path not in self.broken]
+
     def __getitem__(self, index):
         path, label = self.files[index]
         try:
