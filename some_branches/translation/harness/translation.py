@@ -118,8 +118,7 @@ class Data:
         size = self.settings.batch_size if training else AT_ONCE
         order = ByLength(pairs, size) if training else BatchSampler(range(len(pairs)), size, False)
         order = Order(order, "part" if training else "turn")
-        to_device = partial(collate, device=device)
-        return DataLoader(pairs, sampler=order, batch_size=None, collate_fn=to_device)
+        return DataLoader(pairs, None, sampler=order, collate_fn=partial(collate, device=device))
 
     @torch.inference_mode()
     def evaluate(self, model, part, device):
