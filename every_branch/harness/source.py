@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tokenize
+from functools import lru_cache
 
 ENDS = (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
 
@@ -13,11 +14,17 @@ def digest(path):
     That is comments, docstrings, blank lines, and the order of the imports. Of a file that is no
     Python yet, such as somebody's notes, it is all of its bytes.
     """
+    return of(path.read_bytes())
+
+
+@lru_cache(maxsize=64)  # a comparison asks for each of its runs
+def of(content):
+    """The same of what is in a file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read()
         tokens = [*tokenize.generate_tokens(io.StringIO(text).readline)]
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(content).hexdigest()
     lines, before = [*text.splitlines(), ""], tokenize.NEWLINE
     for token, after in zip(tokens, tokens[1:]):
         alone = before in ENDS and after.type == tokenize.NEWLINE

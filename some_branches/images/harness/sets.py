@@ -1,6 +1,7 @@
 """Image data sets by their names: the Fashion-MNIST that ships, and those that are downloaded."""
 
 import gzip
+from functools import cache
 from typing import Annotated
 
 from harness import ROOT, ranks
@@ -57,8 +58,15 @@ def official(raw, sums, advice):
 
 
 def read_idx(path, md5, advice):
-    """The uint8 tensor in a gzipped IDX file: two bytes of zero, type, rank, sizes, the values."""
-    values = bytearray(gzip.decompress(checked(path, md5, advice)))
+    """The uint8 tensor in a gzipped IDX file; several runs in a process share it."""
+    checked(path, md5, advice)
+    return unpacked(path, md5)
+
+
+@cache
+def unpacked(path, md5):
+    """The same of a file with this sum: two bytes of zero, type, rank, sizes, the values."""
+    values = bytearray(gzip.decompress(path.read_bytes()))
     rank = values[3]
     sizes = [int.from_bytes(values[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
     return torch.frombuffer(values, dtype=torch.uint8, offset=4 + 4 * rank).view(sizes)

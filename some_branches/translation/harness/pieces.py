@@ -9,11 +9,17 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from functools import cache
+from itertools import chain
 
 from harness import ROOT, words
 from harness.kept import kept
 
 WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")  # no piece goes beyond a word and the space before it
+
+
+def words_of(text):
+    """Its words, each with the space before it, the first one, too."""
+    return WORD.findall(" " + text)
 
 
 def join(pieces, pair):
@@ -69,9 +75,16 @@ class Pieces(words.Vocabulary):
         key = [merges, WORD.pattern, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
         return cls(texts, kept(path, key, lambda: learn(texts, merges)))
 
+    def count(self, texts):  # each word once
+        counts = Counter()
+        for word, n in Counter(chain.from_iterable(map(words_of, texts))).items():
+            for piece in self.cut(word):
+                counts[piece] += n
+        return counts
+
     def pieces(self, text):
-        """The pieces of a text. Every word begins with the space before it, the first one, too."""
-        return [piece for word in WORD.findall(" " + text) for piece in self.cut(word)]
+        """The pieces of a text."""
+        return [piece for word in words_of(text) for piece in self.cut(word)]
 
     def cut(self, word):
         pieces = tuple(word)

@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
+from itertools import chain
 
 # What fills up a batch, begins a sequence, ends it, and stands for what the vocabulary lacks.
 SPECIAL = PAD, BEGIN, END, UNKNOWN = range(4)
@@ -35,7 +36,7 @@ class Vocabulary:
 
     def __init__(self, texts, most=30_000, least=1, split=split, join=join):
         self.split, self.join = split, join
-        counts = Counter(token for text in texts for token in split(text))
+        counts = self.count(texts)
         self.tokens, self.numbers = [], {}
         self.add([token for token, n in counts.most_common(most) if n >= least])
         letters = Counter()
@@ -45,6 +46,10 @@ class Vocabulary:
         total = sum(letters.values()) + 1  # and a letter that is new
         self.nats = {letter: math.log(total / n) for letter, n in letters.items()}
         self.rare = math.log(total)
+
+    def count(self, texts):
+        """How often each token occurs, in the order in which they come."""
+        return Counter(chain.from_iterable(map(self.split, texts)))
 
     def add(self, tokens):
         """Number tokens, after those that have a number."""
