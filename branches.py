@@ -70,7 +70,7 @@ NAME_OF_A_MODEL = re.compile("[A-Za-z0-9][A-Za-z0-9-]{0,99}")
 CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f\u2028\u2029]")
 FROM_ROOT = ("LICENSE", ".gitattributes", "requirements.txt")
 COMPARED = ("model.py", "train.py")
-LARGE = 1_000_000  # bytes; a preview links such files instead of copying them
+GIT_SINCE = (2, 27)  # whose update-ref takes several branches in one transaction
 
 
 def one_line(text):
@@ -396,8 +396,17 @@ def diffs_table(models):
 # Cutting
 
 
+def git_version():
+    return re.search(r"\d+\.\d+", run_git(["version"]).stdout.decode())[0]
+
+
 def check_clone():
     """Refusal where this folder is no clone: a ZIP file unpacked, maybe inside another clone."""
+    version = git_version()
+    if tuple(map(int, version.split(".")[:2])) < GIT_SINCE:
+        raise Refusal(
+            f"git {version} is too old: {'.'.join(map(str, GIT_SINCE))} or newer is needed"
+        )
     if not (ROOT / ".git").exists() or git("rev-parse", "--show-cdup"):
         raise Refusal(
             "this folder is not a git repository of its own (a ZIP file holds none): "
@@ -458,13 +467,15 @@ def is_ancestor(old, new):
 
 
 def old_tip(name, refs, remote):
-    """The commit to append to: the published tip, or else the newest one cut here, or else None."""
-    if f"refs/remotes/{remote}/{name}" in refs:
-        return refs[f"refs/remotes/{remote}/{name}"][0]
-    if f"refs/heads/{name}" not in refs:
-        return None
-    cut_here = (f"--committer={EMAIL}", f"--grep=^{name}: ")
-    return git("rev-list", "-1", *cut_here, f"refs/heads/{name}", "--") or None
+    """The commit to append to: of the published branch, or else of ours, the newest that was cut.
+
+    Not the tip: somebody may have pushed a commit of their own to a fork. None if there is none.
+    """
+    cut = (f"--committer={EMAIL}", f"--grep=^{name}: ")
+    for ref in (f"refs/remotes/{remote}/{name}", f"refs/heads/{name}"):
+        if ref in refs:
+            return git("rev-list", "-1", *cut, ref, "--") or None
+    return None
 
 
 def write_tree(files, objects, readme):
@@ -633,22 +644,28 @@ def cut(revision, drafts=False):
     models = read_path(decoded(text, "path.toml"))
     remote = leading_remote()
     refs = existing_branches(remote)
+    theirs, *_ = refs.get(f"refs/remotes/{remote}/main", (commit,))
+    if revision is None and theirs != commit and is_ancestor(commit, theirs):
+        raise Refusal(
+            f"main is behind {remote}/main, and so may be the branches: "
+            f"git merge --ff-only {remote}/main, or --from HEAD"
+        )
     published = any(f"refs/remotes/{remote}/{model['name']}" in refs for model in models)
     if published and git("rev-parse", "--is-shallow-repository") == "true":
         raise Refusal(
             "this clone is shallow, and the history of the published branches is needed: "
             "git fetch --unshallow"
         )
+    sources = (*FROM_ROOT, "path.toml", "every_branch", "some_branches", "models")
+    changed = revision is None and git("status", "--porcelain", "--", *sources, check=False)
     tips = new_tips(models, objects, refs, remote)
-    busy = branches_at_work()
+    refs, busy = existing_branches(remote), branches_at_work()  # as they are by now
     plans = {name: decide(name, tip, refs, busy, drafts) for name, tip in tips.items()}
     moves = {}
     for name, (fate, _) in plans.items():
         if fate == MOVES:
             old, *_ = refs.get(f"refs/heads/{name}", ("0" * len(commit),))
             moves[name] = old, tips[name]
-    sources = (*FROM_ROOT, "path.toml", "every_branch", "some_branches", "models")
-    changed = revision is None and git("status", "--porcelain", "--", *sources, check=False)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from here on, "nothing changed" would be wrong
     for name, reason in move(moves, commit).items():
@@ -663,6 +680,12 @@ def cut(revision, drafts=False):
     if changed:
         lines.append(
             "Not in the branches: changes that are not committed yet (git status shows them)"
+        )
+    fetched = git("config", "--get-all", f"remote.{remote}.fetch", good=(0, 1))
+    if remote and not published and "refs/heads/*" not in fetched:
+        lines.append(
+            f"This clone does not fetch the branches that {remote} may have, which may be others: "
+            f"git remote set-branches {remote} '*', and git fetch"
         )
     say("\n".join(lines), done=True)
     return sum(fate == LEFT_ALONE for fate, _ in plans.values())
@@ -684,7 +707,7 @@ def preview(folder):
             home = folder / model["name"]
             for path, source in layouts[model["name"]].items():
                 (home / path).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(ROOT / source, home / path)
+                shutil.copy(ROOT / source, home / path)
             text = branch_readme(model, models, paths, text_of)
             (home / "README.md").write_text(text, encoding="utf-8", newline="\n")
     except BaseException:  # a Ctrl-C as well
@@ -697,19 +720,14 @@ def preview(folder):
     return models
 
 
-def link_or_copy(source, target):
-    if source.stat().st_size > LARGE:
-        try:
-            os.link(source, target)
-            return
-        except OSError:
-            pass  # another disk, or one without links
-    shutil.copyfile(source, target)
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Refusal(f"{message} (--help lists what there is)")
 
 
 def arguments(argv):
     description, _, details = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -755,6 +773,11 @@ def carry_out(options):
             raise Refusal(
                 f"the {flag} is an empty word; python branches.py --help says what may be"
             )
+    others = options.preview, options.after, options.readme, options.diffs
+    if options.drafts and any(others):
+        raise Refusal(
+            "--drafts is about cutting: leave out --preview, --readme, --diffs and --after"
+        )
     if options.preview is not None:
         folder = Path(options.preview)
         say("\n".join(str(folder / model["name"]) for model in preview(folder)), done=True)

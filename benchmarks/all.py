@@ -37,20 +37,26 @@ ROUNDS, SECONDS, WORKERS = 3, 3.0, (0, 1, 2)
 GOALS = {"LeNet": 0.806, "AlexNet": 0.880, "VGG": 0.919, "GoogLeNet": 0.888, "ResNet": 0.912}
 
 
+class OneByOne:
+    """The images of a loader, each prepared by itself."""
+
+    def __init__(self, loader):
+        self.dataset, self.prepare = loader.dataset, loader.collate_fn
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, place):
+        images, labels = self.prepare(self.dataset[[place]])
+        return images[0], labels[0]
+
+
 def usual(loader, workers):
     """The usual DataLoader for the images of one of ours: the same transform, image by image."""
     import torch
 
-    class OneByOne(torch.utils.data.Dataset):
-        def __len__(self):
-            return len(loader.dataset)
-
-        def __getitem__(self, place):
-            images, labels = loader.collate_fn(loader.dataset[[place]])
-            return images[0], labels[0]
-
     made = torch.utils.data.DataLoader(
-        OneByOne(), loader.sampler.batch_size, shuffle=True, num_workers=workers
+        OneByOne(loader), loader.sampler.batch_size, shuffle=True, num_workers=workers
     )
     order = importlib.import_module("harness.order").Order
     batches = torch.utils.data.BatchSampler(range(len(loader.dataset)), made.batch_size, False)

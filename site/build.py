@@ -67,6 +67,12 @@ def build(repository):
     return SITE / "html"
 
 
+def address():
+    """Where this repository was cloned from, or else where it is."""
+    remote = branches.leading_remote()
+    return branches.git("remote", "get-url", remote) if remote else branches.ROOT.as_posix()
+
+
 def serve(folder):
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -84,11 +90,11 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--repository", metavar="URL", default="<this repository>")
+    parser.add_argument("--repository", metavar="URL", help="default: that of the remote")
     parser.add_argument("--serve", action="store_true", help="open it in a browser as well")
     options = parser.parse_args(argv)
     try:
-        folder = build(options.repository)
+        folder = build(options.repository or address())
         print(f"The site is whole: {folder / 'index.html'}")
         if options.serve:
             serve(folder)

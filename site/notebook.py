@@ -9,7 +9,7 @@ CELLS = (
 
 This notebook fetches the branch `{name}`, trains it on a small part of its data, and shows what
 the run has drawn. The lesson is in `summary.md`, the idea in code is `{class}` in `model.py`.""",
-    """!git clone --quiet {repository} DeepLearning
+    """!git clone --quiet "{repository}" DeepLearning
 %cd DeepLearning
 !python branches.py && git checkout --quiet {name}
 %pip install --quiet -r requirements.txt""",

@@ -41,6 +41,9 @@ def picture(models, rows):
 
 def main():
     path = branches.ROOT / "family.svg"
+    if not plot("classification", branches.todays_models(), results.read_rows()):
+        print(f"{path}: not drawn, since too few models have results")
+        return
     branches.write(path, picture(branches.todays_models(), results.read_rows()) + "\n")
     print(f"{path}: written")
 

@@ -26,7 +26,7 @@ PACKAGES = {
 def fetch(folder):
     """Bring the packages into folder/<package>/, where they are not there yet."""
     for name, (version, sha512, wanted) in PACKAGES.items():
-        home, complete = folder / name, folder / f"{name}-{version}"
+        home, complete = folder / name, folder / name / version
         if complete.exists():
             continue
         archive = download(f"{name}@{version}", folder, folder / f"{name}-{version}.tgz")

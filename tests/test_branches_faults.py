@@ -202,7 +202,7 @@ def failing(error, after=0):
 def test_a_preview_that_is_stopped_leaves_nothing(tmp_path, monkeypatch, error, code):
     (tmp_path / "mine").write_text("mine")
     for folder in (tmp_path, tmp_path / "new" / "look"):
-        monkeypatch.setattr(branches, "link_or_copy", failing(error, after=99))
+        monkeypatch.setattr(branches.shutil, "copy", failing(error, after=99))
         assert branches.main(["--preview", str(folder)]) == code
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -59,6 +59,43 @@ def test_a_learners_commits_are_left_alone(repo):
     assert repo.descends("New", "Middle")
 
 
+def test_a_commit_of_ones_own_that_was_pushed_to_a_fork_stays(repo, published):
+    """It is not taken for what was published, and the children are not cut on top of it."""
+    repo.git("checkout", "-q", "Old")
+    repo.commit({"model.py": "mine\n"})
+    repo.git("push", "-q", "origin", "Old")
+    repo.git("checkout", "-q", "main")
+    before = repo.tips()
+    assert "up to date, with 1 commit(s) of your own on top" in repo.cut()
+    assert repo.tips() == before
+    repo.commit({"models/Old/model.py": "better\n"})
+    assert "1 commit(s) of your own" in repo.cut(code=1)
+    assert repo.tips()["Old"] == before["Old"]
+    assert not repo.descends("Middle", before["Old"])
+
+
+def test_an_old_main_does_not_undo_what_was_published(repo, published, tmp_path):
+    """As after a fetch without a merge; a detached HEAD is no other."""
+    clone = published.clone(tmp_path / "clone")
+    clone.cut()
+    repo.commit({"models/Old/model.py": "better\n"})
+    repo.publish()
+    clone.git("fetch", "-q")
+    for words in (["checkout", "-q", "main"], ["checkout", "-q", "--detach"]):
+        clone.git(*words)
+        assert "git merge --ff-only origin/main" in clone.cut(code=2)
+    clone.git("checkout", "-q", "main")
+    clone.git("merge", "-q", "--ff-only", "origin/main")
+    clone.cut()
+    assert clone.tips() == repo.tips()
+
+
+def test_a_clone_of_main_alone_says_what_it_does_not_know(published, tmp_path):
+    for words in (["--single-branch"], ["--depth", "1"]):
+        clone = published.clone(tmp_path / words[0], *words)
+        assert "git remote set-branches origin '*'" in clone.cut()
+
+
 @pytest.mark.parametrize("name", ["Old", "Middle"])
 @pytest.mark.parametrize("better", [[], ["Old", "Middle"]])
 def test_a_newer_branch_that_was_merged_into_an_older_one_stays_there(repo, tmp_path, name, better):

@@ -103,6 +103,16 @@ def test_an_empty_word_is_no_word(repo, word):
     assert repo.tips() == {}
 
 
+def test_an_old_git_is_told(repo):
+    repo.before_git("version", "echo git version 2.25.1; exit 0")
+    assert "git 2.25 is too old: 2.27 or newer is needed" in repo.cut(code=2)
+
+
+@pytest.mark.parametrize("words", ["--fast", "--drafts --diffs", "--drafts --preview x", "--from"])
+def test_a_bad_command_line_is_one_line(repo, words):
+    assert repo.cut(*words.split(), code=2).startswith("branches.py: ")
+
+
 def test_a_folder_that_is_no_clone(repo, tmp_path):
     outer = Repo(tmp_path)
     outer.git("init", "-q", "-b", "main")

@@ -192,7 +192,7 @@ def test_the_notebook_is_of_its_branch(name):
     book = json.loads(notebook.notebook(model, "https://host.invalid/repository"))
     source = "".join("".join(cell["source"]) for cell in book["cells"])
     assert f"git checkout --quiet {name}" in source and "--limit" in source
-    assert "git clone --quiet https://host.invalid/repository" in source
+    assert 'git clone --quiet "https://host.invalid/repository" DeepLearning' in source
     assert not re.search(r"\{\w+\}", source)
     assert all(("outputs" in cell) == (cell["cell_type"] == "code") for cell in book["cells"])
 
