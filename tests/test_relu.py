@@ -1,5 +1,7 @@
 """The rectifier against torch.relu, and the networks against the papers and stock layers."""
 
+import re
+
 from conftest import clean
 
 import pytest
@@ -109,3 +111,26 @@ def test_the_recipes_of_the_experiments_are_the_papers(branch):
     assert lab.EXPERIMENTS["scaled"][0] is lab.EXPERIMENTS["activation"][0]
     assert lab.EXPERIMENTS["scaled"][1]["paper"] == race.but(start="scaled")
     assert (agarap.folds, agarap.epochs, agarap.batch_size, agarap.lr) == (10, 32, 256, 1e-3)
+
+
+@pytest.mark.parametrize(
+    "words, count",
+    [
+        ("activation --activation tanh --lr 0.01", 1),
+        ("dead --activation gelu --lr 0.1", 1),
+        ("dead --lr 0.1", 3),
+        ("classifier --network cnn --fold 3", 2),
+        ("classifier --no-reset --classifier relu", 1),
+        ("classifier --folds 1", "--folds 1"),
+        ("classifier --fold 6", "--fold 6"),
+        ("classifier --network cnn --no-reset", "--no-reset is for --network ffnn"),
+    ],
+)
+def test_an_experiment_trains_what_its_flags_ask_for(branch, small, words, count):
+    small(branch)
+    done = branch("experiments.py", *words.split(), "--dry-run", "--batch-size", 8)
+    if isinstance(count, str):
+        assert done.code == 2 and count in done.err
+    else:
+        assert done.code == 0 and re.search(rf"{count} of {count}\b", done.out), done.out + done.err
+        assert f"of {count + 1}" not in done.out

@@ -161,7 +161,7 @@ def progress(run, model, train, validation, test):
 
 def figure1(recipe):
     """Figure 1 of the paper: three layers of sigmoids with and without normalization."""
-    seeds = range(recipe.seed, recipe.seed + SEEDS)
+    seeds = seeds_of(recipe, SEEDS)
     norms = [recipe.norm] if recipe.norm else ["none", "batch"]
     variants = [recipe.but(norm=norm, seed=seed) for norm in norms for seed in seeds]
     runs = [sigmoids(variant, progress) for variant in in_turn("Figure 1", variants)]

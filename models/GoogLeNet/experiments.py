@@ -19,7 +19,7 @@ from harness.run import Run
 from harness.schedule import one_cycle
 from harness.values import Positive
 from harness.vision import principal_components
-from model import GoogLeNet
+from model import GoogLeNet, check_number
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,7 @@ def vgg(in_channels, num_classes, side, width):
 
     In: [B, in_channels, side, side], side a multiple of 32.
     """
+    check_number(float, 0.008, width=width)  # below, a layer would be empty
     layers = []
     for full, count in ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2)):
         for _ in range(count):

@@ -78,7 +78,7 @@ class Folds(images.Settings):
     fold: Count | None = None  # not set: all of them, one after the other
     network: Literal["cnn", "ffnn"] | None = None  # not set: both
     classifier: Literal["relu", "softmax"] | None = None  # not set: both
-    reset: bool = True  # a new model for every fold
+    reset: bool = True  # a new model for every fold; without, only the one that goes through all
 
     chooses: ClassVar[str | None] = None
 
@@ -100,7 +100,7 @@ PARTS = ("train", "validation")
 PLAIN = ("sigmoid", "tanh", "relu")
 DEPTH_RATES = (*RATES, 0.3)
 SEEDS = 3
-IMAGES = 55_000  # the finals are run on all of them
+IMAGES = 55_000  # of Fashion-MNIST, which the finals are run on
 PART = 0.25  # of them or of --limit, that each rate is tried on, with one seed
 
 
@@ -170,7 +170,8 @@ def depth(recipe):
     for (name, layers), own in ends.items():
         last = [run.history[-1] for run in own]
         found = [row["train_loss"] for row in last]
-        words = [f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}"]
+        spread = statistics.stdev(found) if len(found) > 1 else 0  # the others may have diverged
+        words = [f"{statistics.mean(found):.3f} ± {spread:.3f}"]
         words += [mean_and_spread([row[f"{part}_accuracy"] for row in last]) for part in PARTS]
         print(f"{name:<8} {layers:>2} layers, lr {own[0].settings.lr:<6g}", *words, sep="  ")
         curves = [[1 - row["train_accuracy"] for row in run.history] for run in own]
@@ -262,16 +263,17 @@ def race(recipe):
 
 def activation(recipe):
     """Four activations race to one training error, each at its best learning rate."""
-    runs, losses = [], [{recipe.lr: 0}] * len(COMPARED)
+    names = [recipe.activation] if recipe.activation else COMPARED
+    runs, losses = [], [{recipe.lr: 0}] * len(names)
     if not recipe.lr:
-        runs, losses = tried(race, recipe, [{"activation": name} for name in COMPARED], RATES)
-    best = {name: min(found, key=found.get) for name, found in zip(COMPARED, losses)}
+        runs, losses = tried(race, recipe, [{"activation": name} for name in names], RATES)
+    best = {name: min(found, key=found.get) for name, found in zip(names, losses)}
 
-    seeds = range(recipe.seed, recipe.seed + SEEDS)
+    seeds = seeds_of(recipe, SEEDS)
     finals = [
-        recipe.but(activation=name, lr=best[name], seed=seed) for name in COMPARED for seed in seeds
+        recipe.but(activation=name, lr=best[name], seed=seed) for name in names for seed in seeds
     ]
-    errors = {name: [] for name in COMPARED}
+    errors = {name: [] for name in names}
     for final in in_turn("Training on all images", finals):
         run = unless_diverged(race, final)
         if run:
@@ -283,7 +285,7 @@ def activation(recipe):
     if not recipe.lr:
         limit = math.ceil(PART * (recipe.limit or IMAGES))
         print(f"\nTraining loss at the last epoch, on {limit:,} images, by learning rate")
-        for name, found in zip(COMPARED, losses):
+        for name, found in zip(names, losses):
             print(f"{name:<8}", *(f"{lr:g}: {loss:.4f}  " for lr, loss in found.items()))
     print(f"\nEpochs to a training error of {recipe.error:.0%}, by seed, and on average")
     times = {}
@@ -316,12 +318,13 @@ def crossing(curve, level):
 def dead(recipe):
     """What becomes of units that can fall silent, as the learning rate rises."""
     rates = [recipe.lr] if recipe.lr else TOO_HIGH
+    names = [recipe.activation] if recipe.activation else SUCCESSORS
     limit = math.ceil(PART * (recipe.limit or IMAGES))
     seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(lr=lr, activation=name, limit=limit, seed=seed)
         for lr in rates
-        for name in SUCCESSORS
+        for name in names
         for seed in seeds
     ]
     runs = {}
@@ -435,9 +438,23 @@ def classifier(recipe):
         raise Refusal(f"classifier needs images in memory: {', '.join(images.NAMES)}")
     if recipe.limit and recipe.limit < recipe.folds:
         raise Refusal(f"--limit {recipe.limit}: {recipe.folds} folds need an image each")
+    if recipe.folds < 2:
+        raise Refusal(f"--folds {recipe.folds}: there should be 2 or more, to train on the others")
+    if recipe.fold and recipe.fold > recipe.folds:
+        raise Refusal(f"--fold {recipe.fold}: there are {recipe.folds} --folds")
     kinds = [(network, True, name) for network in ("ffnn", "cnn") for name in ("softmax", "relu")]
     kinds += [("ffnn", False, name) for name in ("softmax", "relu")]
+    kinds = [
+        (network, reset, name)
+        for network, reset, name in kinds
+        if recipe.network in (None, network) and recipe.classifier in (None, name)
+        if recipe.reset or not reset
+    ]
+    if not kinds:
+        raise Refusal("--no-reset is for --network ffnn")
     folds = range(1, 2 if recipe.dry_run else recipe.folds + 1)
+    if recipe.fold:
+        folds = [recipe.fold]
     variants = [
         recipe.but(
             network=network,

@@ -73,7 +73,7 @@ def architecture():
         for i, (x, y) in enumerate(ends):
             for j, (u, v) in enumerate(starts):
                 if i == j or stage == "conv3":
-                    axes.plot((x, u), (y, v), color="#1f4e79" if i == j else "#c0392b", lw=1)
+                    axes.plot((x, u), (y, v), color="#1f4e79" if i == j else ACROSS, lw=1)
         for middle in rows:
             axes.text(
                 left + length / 2,
@@ -95,7 +95,7 @@ def architecture():
                       va="top", fontsize=10)  # fmt: skip
         for x, y in ends:
             for u, v in starts:
-                axes.plot((x, u), (y, v), color="#1f4e79" if y == v else "#c0392b", lw=1)
+                axes.plot((x, u), (y, v), color="#1f4e79" if y == v else ACROSS, lw=1)
         ends = [(left + 5, middle) for middle in rows]
         left += 50
     axes.text(-60, 118, "first GPU", fontsize=11)
