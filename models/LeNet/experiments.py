@@ -76,7 +76,10 @@ def accuracies(run):
 
 
 def shifts(recipe):
-    """LeNet-5 and a fully connected network on images that are moved to the right."""
+    """LeNet-5 and a fully connected network on images that are moved to the right.
+
+    --lr and the flags of the network are LeNet-5's: the other one has a rate and units of its own.
+    """
     seeds = seeds_of(recipe, SEEDS)
     # LeNet-5's runs are those of train.py: what it has finished is not trained again.
     laptop = dataclasses.replace(recipe, name="laptop")
