@@ -30,10 +30,12 @@ circle { fill: #4493f8 }
 
 
 def picture(models, rows):
-    """The SVG: of the plot's, without its links, which are of the site."""
+    """The SVG: of the plot's, without its links, which are of the site. "" if there is no plot."""
     models = [model for model in models if model["task"] == "classification"]
-    drawn = re.search(r"<svg.*</svg>", plot("classification", models, rows), re.S)[0]
-    drawn = re.sub(r"</?a[^>]*>|<title.*?</title>", "", drawn)
+    found = re.search(r"<svg.*</svg>", plot("classification", models, rows), re.S)
+    if not found:
+        return ""
+    drawn = re.sub(r"</?a[^>]*>|<title.*?</title>", "", found[0])
     kept = re.match(r"<svg([^>]*)>", drawn)
     head = f'<svg xmlns="http://www.w3.org/2000/svg"{kept[1]}><style>{STYLE}</style>'
     return drawn.replace(kept[0], head)
@@ -41,11 +43,10 @@ def picture(models, rows):
 
 def main():
     path = branches.ROOT / "family.svg"
-    if not plot("classification", branches.todays_models(), results.read_rows()):
-        print(f"{path}: not drawn, since too few models have results")
-        return
-    branches.write(path, picture(branches.todays_models(), results.read_rows()) + "\n")
-    print(f"{path}: written")
+    drawn = picture(branches.todays_models(), results.read_rows())
+    if drawn:
+        branches.write(path, drawn + "\n")
+    print(f"{path}: {'written' if drawn else 'left as it is, too few models have results'}")
 
 
 if __name__ == "__main__":
