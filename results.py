@@ -177,7 +177,7 @@ def time_left(runs):
 
 
 def by_other_code(folder, today):
-    """Whether a run that is finished, or half way, cannot be gone on with today."""
+    """Whether a finished run, or one that is half way, is by other code than today's."""
     import torch  # as above
 
     for path in (folder / "weights.pt", folder / "state.pt"):
