@@ -76,7 +76,7 @@ def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     why = tiny.threads.choose(recipe, 1, None, None, device)
     assert asked == [1] and "as before" in why
     beginning = types.SimpleNamespace(half_way={"epoch": 0, "middle": None})
-    assert not tiny.batches.chosen_before(beginning)  # killed before anybody has measured
+    assert not tiny.batches.threads_chosen(beginning)  # killed before anybody has measured
     tiny.threads.choose(tiny.parse(*WORDS, "--threads", 1), 2, None, None, device)
     assert asked == [1, 1]
     tiny.threads.choose(recipe, 2, None, None, device)
@@ -229,7 +229,7 @@ def test_asked_to_stop_after_the_last_step_it_stops_before_the_test(tiny, monkey
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_and_is_counted_as_before(every_branch, small):
+def test_a_compiled_network_trains_and_is_counted_restore_threads(every_branch, small):
     branch = every_branch["VGG"]
     small(branch)
     found = []

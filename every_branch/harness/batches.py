@@ -69,13 +69,13 @@ def stop_if_asked():
         raise stopped()
 
 
-def chosen_before(run):
+def threads_chosen(run):
     """Whether somebody has chosen the number of threads: not before the first step is due."""
     saved = run.half_way
     return bool(saved and (saved["epoch"] or saved["middle"]))
 
 
-def as_before(run):
+def restore_threads(run):
     """Where nothing is left but the test, it has the threads that trained."""
     if run.epoch == run.settings.epochs:
         saved = run.half_way["provenance"]
@@ -86,7 +86,7 @@ def as_before(run):
 def announce(run, inputs):
     """Before the first batch, choose the number of threads, and say what is trained, and how."""
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = chosen_before(run) and run.half_way["provenance"]["threads"]
+    before = threads_chosen(run) and run.half_way["provenance"]["threads"]
     model, settings = run.state["model"], run.settings
     why = threads.choose(settings, before, ranks.alone(model), inputs, run.device)
     run.made_by["threads"] = torch.get_num_threads()

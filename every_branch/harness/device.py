@@ -84,15 +84,15 @@ def adapt(model, autocast_on, at_once):
         if not at_once or not torch.is_grad_enabled():
             return compute(self, *inputs, **ways)
         parts = cut(inputs, at_once)
-        how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), repeated(self))}
+        how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), recomputing(self))}
         return joined([checkpoint(compute, self, *part, **how) for part in parts])
 
     model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
 
 
 @contextmanager
-def repeated(model):
-    """Meanwhile, a forward pass is done again, which may not count twice in running statistics."""
+def recomputing(model):
+    """Meanwhile, activations are recomputed, which may not count twice in running statistics."""
     before = [buffer.clone() for buffer in model.buffers()]
     try:
         yield

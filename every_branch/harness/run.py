@@ -11,7 +11,7 @@ import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
-from harness.batches import as_before, batches, need_even, stop_if_asked
+from harness.batches import batches, need_even, restore_threads, stop_if_asked
 from harness.meter import clock, words
 from harness.table import count
 from harness.threads import hint
@@ -70,7 +70,7 @@ class Run:
                 checkpoint.restore(saved, state, self.device)
             self.epoch, self.history = saved["epoch"], saved["history"]
             self.best, self.example, self.resumed = saved["best"], saved["example"], saved["middle"]
-            as_before(self)
+            restore_threads(self)
         elif not self.settings.dry_run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()

@@ -40,10 +40,11 @@ def choose(settings, before, model, inputs, device):
     if not chosen and MOST > 1:
         why = measured(steps(model, inputs), MOST)
         chosen.append((torch.get_num_threads(), why))
-    for count, why in chosen:  # a run that was resumed in between may have another number
-        torch.set_num_threads(count)
-        return why
-    return ""
+    if not chosen:
+        return ""
+    [(count, why)] = chosen
+    torch.set_num_threads(count)  # a run that was resumed in between may have another number
+    return why
 
 
 def hint(history, made_by):

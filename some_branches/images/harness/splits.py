@@ -44,4 +44,5 @@ def held_out(paths):
 
 
 def hashed(path):
+    """A number that depends on the path alone."""
     return int(hashlib.sha256(os.fsencode(path)).hexdigest(), 16)

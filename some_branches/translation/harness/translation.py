@@ -148,7 +148,7 @@ class Data:
             rows = [torch.tensor([*self.source.encode(t), END]) for t in texts[start:][:AT_ONCE]]
             source = pad_sequence(rows, True, PAD).to(device)
             if source.shape[1] > most:
-                raise Refusal(f"a text of {source.shape[1]} tokens: this network takes {most}")
+                raise Refusal(f"{source.shape[1]} tokens: this network takes {most} at most")
             longest = min(source.shape[1] + 10, most)
             found += beam_search(model, source, beam, longest, ALPHA)
         return [self.target.decode(row) for row in found]
