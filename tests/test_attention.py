@@ -185,6 +185,11 @@ def test_the_experiment_measures_by_length(branch, small):
     assert len([*folder.glob("laptop-data-reversal-*/weights.pt")]) == 3  # train.py's own runs
 
 
+def test_the_maps_are_of_two_data_sets_and_of_no_other(branch):
+    done = branch("experiments.py", "maps", "--data", "dates", "--dry-run")
+    assert done.code == 2 and done.err.startswith("experiments.py: --data: the maps are of")
+
+
 def test_quality_by_length(branch):
     """Two answers of five letters, one of them right, and one of ten, which is wrong."""
     pairs = [("abcde", "edcba"), ("fghij", "wrong"), ("abcdefghij", "jihgfedcba")]

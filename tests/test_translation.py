@@ -162,6 +162,12 @@ def test_the_loss_by_hand(branch):
     assert found.item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("limit, count", [(8, 8), (100, 32)])
+def test_a_dry_run_takes_a_batch_or_less(branch, limit, count):
+    parts = data(branch, "--dry-run", "--batch-size", 32, "--limit", limit).parts
+    assert {len(pairs) for pairs in parts.values()} == {count}
+
+
 def test_what_a_part_costs_by_hand(branch):
     some = data(branch, "--data", "dates", "--limit", 50)
     model = Table(len(some.target))

@@ -102,7 +102,7 @@ class Settings:
     def in_words(self, *seeds):
         """The same for people, as the title of a picture, which may be of several seeds."""
         recipe, _, experiment = self.name.partition("-experiment-")
-        words = [f"{recipe} recipe", *([experiment] if experiment else [])]
+        words = [f"{recipe} recipe", *([experiment.replace("-", " ")] if experiment else [])]
         words += (" ".join([name.replace("-", " "), *value]) for name, *value in self.changes())
         seeds = seeds or [self.seed]
         return ", ".join([*words, f"seed{'s' * (len(seeds) > 1)} {' '.join(map(str, seeds))}"])

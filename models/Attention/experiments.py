@@ -112,6 +112,8 @@ def maps(recipe):
 
     if not recipe.attention:
         raise Refusal("--no-attention: then there are no maps")
+    if recipe.data != LAPTOP.data:
+        raise Refusal("--data: the maps are of verses and of reversal, both")
     own = dataclasses.replace(recipe, name=LAPTOP.name)  # as train.py names its runs
     verses, reversal = [train.fit(own.but(data=data)) for data in ("verses", "reversal")]
     if recipe.dry_run:

@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         self.forwards, self.backwards = GRU(m, n, bias), GRU(m, n, bias)
 
     def read(self, gru, x, known):
-        """The states [B, S, n] of one direction. Where a sentence is not there, its state stays."""
+        """The states [B, S, n] of one direction. At padding, a state stays as it is."""
         h, states = x.new_zeros(len(x), self.n), []
         for sums, here in zip(gru.W(x).unbind(1), known.unbind(1)):
             h = torch.where(here[:, None], gru(sums, h), h)
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         return torch.stack(states, 1)
 
     def forward(self, source):
-        """source: words [B, S] to annotations [B, S, 2n], those of the first words included."""
+        """source: words [B, S] to annotations [B, S, 2n]."""
         x, known = self.embedding(source), source != PAD
         right = self.read(self.forwards, x, known)
         left = self.read(self.backwards, x.flip(1), known.flip(1)).flip(1)
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
 
         t, what the next word is chosen by, [B, T, l]; and alpha [B, T, S], None of RNNencdec.
         """
-        s = torch.tanh(self.start(annotations[:, 0, self.n :]))  # s_0, from the first word's left
+        s = torch.tanh(self.start(annotations[:, 0, self.n :]))  # s_0, from <- h_1
         if self.attention:
             keys = self.attention.U_a(annotations)
         else:
@@ -126,7 +126,8 @@ class RNNsearch(nn.Module):
     """Scores of the next word of a translation, at each of its places.
 
     source_words, target_words: sizes of the vocabularies. n, m, l, alignment: see above. attention:
-    if False it is RNNencdec, whose context is the encoder's last state, for every word the same.
+    if False it is RNNencdec: for every word, the context is the last state of the encoder's forward
+    direction. s_0 is made from that of the backward direction, in both.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class RNNsearch(nn.Module):
         self.initialize()
 
     def initialize(self):
-        """Recurrent matrices orthogonal, all others normal with a deviation of 0.01 (B.1)."""
+        """Recurrent matrices orthogonal, others normal, v_a and biases zero (B.1)."""
         for name, parameter in self.named_parameters():
             if name.endswith(".bias") or "v_a" in name:
                 nn.init.zeros_(parameter)

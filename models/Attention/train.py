@@ -9,7 +9,7 @@
     python train.py --recipe paper       the network and the training of 2014, on the verses
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py compares both by the length of a sentence: python experiments.py --help.
+experiments.py compares both networks by the length of a sentence: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
@@ -32,14 +32,14 @@ import torch
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(translation.Settings):
-    words: Count  # the most frequent ones are known, on either side, if they occur twice
+    words: Count  # known on either side: the most frequent, if they occur twice; not with --merges
     n: Count  # units of a recurrent layer
-    m: Count  # numbers in the embedding of a word
+    m: Count  # embedding dimension
     maxout: Count  # units l of the maxout layer
     alignment: Count  # units n' of the alignment model
     attention: bool = True  # False: RNNencdec
-    optimizer: Literal["adam", "adadelta"] = "adam"  # adadelta: as in 2014
-    clip: Positive = 1.0  # the longest that a gradient may be; it is shortened to that (B.2)
+    optimizer: Literal["adam", "adadelta"] = "adam"  # adadelta: as in 2014, with --lr 1
+    clip: Positive = 1.0  # the gradient's norm is clipped to this (B.2)
 
 
 RECIPES = {

@@ -45,16 +45,19 @@ def variants(recipe):
 
 def ablations(recipe):
     """Norms, warm-up, heads and positions, one change at a time, on the validation verses."""
-    every, runs, panels = variants(recipe), [], {}
+    every, runs = variants(recipe), []
+    panels = {panel: {label: [] for label in changes} for panel, changes in PANELS.items()}
     for settings in in_turn("Ablations", [*every]):
         if run := unless_diverged(train.fit, settings):
             runs.append(run)
             for panel, label in every[settings]:
                 curve = [row["validation_loss"] for row in run.history]
-                panels.setdefault(panel, {}).setdefault(label, []).append(curve)
+                panels[panel][label].append(curve)
     if recipe.dry_run:
         return
     need_some(runs)
+    for panel, curves in panels.items():  # without those of which every run diverged
+        panels[panel] = {label: own for label, own in curves.items() if own}
     for panel, curves in panels.items():
         print(f"\n{panel:<28}validation loss in the end, nats per token, by seed")
         for label, own in curves.items():

@@ -187,8 +187,8 @@ class Transformer(nn.Module):
     """Scores of the next token of a translation, at each of its positions.
 
     tokens: of the one vocabulary of both languages. d_k: of a head's queries and keys; None is
-    d_model / h. positions: "sinusoids", or "learned" for the first `longest` ones (Table 3, row E),
-    or "none". norm: "post", as published, or "pre".
+    d_model / h. positions: "sinusoids", "learned" (Table 3, row E) or "none", and at most `longest`
+    of them. norm: "post", as published, or "pre".
     """
 
     def __init__(

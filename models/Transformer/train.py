@@ -36,13 +36,13 @@ class Recipe(translation.Settings):
     d_model: Count  # numbers at a position
     d_ff: Count  # units of a feed-forward network
     heads: Count  # h, of each attention
-    dropout: Fraction = 0.1  # P_drop, the share that is left out of every sub-layer's output
+    dropout: Fraction = 0.1  # P_drop, of each sub-layer's output and of the embeddings
     positions: Literal["sinusoids", "learned", "none"] = "sinusoids"  # how a position is told
     norm: Literal["post", "pre"] = "post"  # where layers are normalized; pre: as they are today
     lr: Positive = 1.0  # factor of the learning rate that equation 3 gives
     warmup: Count  # steps until the learning rate is highest
     rise: bool = True  # False: no warm-up, the learning rate begins at its highest
-    smoothing: Fraction = 0.1  # share of the target's chance that goes to all other tokens
+    smoothing: Fraction = 0.1  # probability that the target gives to all other tokens
     averaged: Count = 5  # last epochs, whose weights are averaged
 
 
@@ -61,7 +61,7 @@ RECIPES = {
     "paper": Recipe(
         data="verses",
         epochs=100,
-        batch_size=1_000,  # about 25,000 tokens
+        batch_size=1_000,  # about 19,000 tokens; the paper's have 25,000
         merges=37_000,
         layers=6,
         d_model=512,

@@ -83,11 +83,9 @@ def collate(pairs, device="cpu"):
     return (source, target[:, :-1]), target[:, 1:]
 
 
-def cross_entropy(scores, following, smoothing=0.0):
+def cross_entropy(scores, following):
     """The mean over all tokens but PAD, in nats, of scores [B, T, tokens]."""
-    return F.cross_entropy(
-        scores.flatten(0, 1), following.flatten(), ignore_index=PAD, label_smoothing=smoothing
-    )
+    return F.cross_entropy(scores.flatten(0, 1), following.flatten(), ignore_index=PAD)
 
 
 class Data:
@@ -106,9 +104,10 @@ class Data:
             self.source = self.target = pieces
         else:
             self.source, self.target = vocabularies(sides, self.kind)
-        cut = recipe.batch_size if recipe.dry_run else recipe.limit
-        parts["train"] = parts["train"][:cut]
+        parts["train"] = parts["train"][: recipe.limit]
         if recipe.dry_run:
+            cut = min(recipe.batch_size, len(parts["train"]))
+            parts["train"] = parts["train"][:cut]
             parts |= {part: parts[part][:cut] for part in ("validation", "test")}
 
     def loader(self, part, device):
@@ -124,8 +123,8 @@ class Data:
     def evaluate(self, model, part, device):
         """{"loss": nats a token, "bits": a character} of a part's targets.
 
-        Tokens are words here and pieces elsewhere; a character is a character. The end of a text
-        counts as one, and unknown words cost what it takes to spell them.
+        A token is a word, a piece (--merges) or a letter. The end of a text counts as one, and as a
+        character. Unknown words cost what it takes to spell them.
         """
         training, nats, tokens = model.training, 0.0, 0
         model.eval()
