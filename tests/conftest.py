@@ -57,30 +57,32 @@ class Branch:
     def __init__(self, home):
         self.home, self.name, self.modules = home, home.name, {}
         self.own = {path.stem for path in home.glob("*.py")}
+        self.ours = {"harness", *self.own}
 
     @contextlib.contextmanager
     def imported(self):
         """Meanwhile, `import harness` and `import model` mean this branch's."""
-        outside = {name: module for name, module in sys.modules.items() if self.is_ours(name)}
-        for name in outside:
-            del sys.modules[name]
+        outside = self.taken_out()
         sys.modules.update(self.modules)
         sys.path.insert(0, str(self.home))
         try:
             yield
         finally:
             sys.path.remove(str(self.home))
-            self.modules = {n: module for n, module in sys.modules.items() if self.is_ours(n)}
-            for name in self.modules:
-                del sys.modules[name]
+            self.modules = self.taken_out()
             sys.modules.update(outside)
 
-    def is_ours(self, name):
-        return name.split(".")[0] in {"harness", *self.own}
+    def taken_out(self):
+        """{name: module} of what goes by this branch's names, no longer in sys.modules."""
+        names = [name for name in sys.modules if name.partition(".")[0] in self.ours]
+        return {name: sys.modules.pop(name) for name in names}
 
     def __getattr__(self, name):
+        name = name if name in self.own else f"harness.{name}"
+        if name in self.modules:
+            return self.modules[name]
         with self.imported():
-            return importlib.import_module(name if name in self.own else f"harness.{name}")
+            return importlib.import_module(name)
 
     def __call__(self, script, *words):
         """Run a script as a command: its exit code, and what it writes to stdout and stderr."""
