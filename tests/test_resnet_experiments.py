@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 NAME = "ResNet"
+CPU = torch.device("cpu")
 SMALL = "--epochs 1 --limit 60 --batch-size 30 --width 0.25".split()
 COLUMNS = ("train_loss", "train_accuracy", "validation_accuracy", "gradient_1")
 
@@ -35,6 +36,20 @@ def test_the_probe_measures_what_layers_give_and_how_far_gradients_reach(branch)
     for i, conv in enumerate(layers[::2], start=1):
         expected[f"gradient_{i}"] = (conv.weight.grad.norm() / conv.weight.norm()).item()
     assert found == pytest.approx(expected) and len(expected) == 14
+
+
+@pytest.mark.parametrize("words", ["ablations --shortcut C", "degradation --micro-batch 8"])
+def test_a_flag_that_would_spoil_the_comparison_is_refused(branch, words):
+    done = branch("experiments.py", *words.split(), *SMALL)
+    assert done.code == 2 and words.split()[1] in done.err and not branch.runs()
+
+
+@pytest.mark.parametrize("width, fast", [(0.25, False), (0.5, True)])
+def test_narrow_projections_are_not_in_the_layout_that_crashes(branch, width, fast):
+    settings = branch.parse("--precision", "fp32")
+    net = branch.device.place(branch.model.CifarResNet(1, width=width, shortcut="B"), CPU, settings)
+    *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Conv2d))
+    assert last.weight.is_contiguous(memory_format=torch.channels_last) == fast
 
 
 @pytest.mark.parametrize("knobs", [{"shortcut": "C"}, {"preactivation": True}, {"norm": False}])

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from harness import ROOT, files
 from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
-from harness.errors import program
+from harness.errors import Refusal, program
 from harness.values import Rule
 from model import LastOutput
 
@@ -64,6 +64,11 @@ def variants(recipe):
 
 def lags(recipe):
     """Which network learns to use what it saw a hundred steps before (Experiments 4 and 6a)."""
+    usual = LAGS["laptop"]
+    if (recipe.blocks, recipe.size) != (usual.blocks, usual.size):
+        raise Refusal("--blocks, --size: each network has those of SIZES in experiments.py")
+    if recipe.micro_batch:
+        raise Refusal("--micro-batch: gradients are measured through a batch in one piece")
     runs, every = {}, variants(recipe)
     for variant in in_turn("Time lags", [*every]):
         if run := unless_diverged(train.fit, variant):
@@ -83,7 +88,7 @@ def lags(recipe):
     compare("LSTM", recipe, sum(runs.values(), []), panels, "share of right answers, validation")
     folder = ROOT / "checkpoints" / "LSTM" / recipe.title()
     files.write_csv(folder / "gradients.csv", gradients(runs))
-    print("What is left of a gradient a hundred steps back is in gradients.csv there")
+    print("What is left of a gradient, step by step back, is in gradients.csv there")
 
 
 def solved(shares):

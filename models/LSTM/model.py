@@ -108,7 +108,7 @@ class LSTM(Recurrent):
         self.blocks, self.size = blocks, size
 
     def close(self, bias):
-        """Add a bias to the input gate of the first block, twice that of the second, and so on."""
+        """Add a bias to the input gate of the first block, twice that to the second's, ..."""
         with torch.no_grad():
             self.bias[: self.blocks] += bias * torch.arange(1, self.blocks + 1)
 

@@ -29,7 +29,7 @@ class Task(NamedTuple):
     values: int
     outputs: int
     close: float
-    input_gate: float  # bias of the first input gate, twice that of the second
+    input_gate: float  # bias of the first input gate; the second's is twice that
 
 
 def drawn_length(lag, draws):
@@ -119,6 +119,8 @@ def loaders(recipe, device):
             dataset, sampler=Order(sampler, "part" if seed is None else "turn"), batch_size=None
         )
 
+    if recipe.sample is not None:
+        raise Refusal("--sample: only a network that was trained on text writes")
     if recipe.length < 30:
         raise Refusal(f"--length {recipe.length}: these tasks take 30 at least")
     sizes = recipe.limit or EPOCH, HELD_OUT, HELD_OUT

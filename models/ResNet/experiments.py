@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
-from harness.errors import program
+from harness.errors import Refusal, program
+from harness.settings import flag
 from harness.values import Count
 
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ Network = Literal["A", "B", "C", "half", "preactivation", "no-norm"]
 class Deep(train.Recipe):
     """Narrow networks on images of 14x14 pixels, so that 56 layers take minutes."""
 
-    depth: Count | None = None  # layers, 6n + 2; not set: all of DEPTHS
+    depth: Count | None = None  # layers, 6n + 2; not set: 8, 20, 32 and 56
     shortcut: Literal["A", "B", "C", "none"] | None = None  # not set: none, and A
 
 
@@ -63,7 +64,7 @@ NETWORKS = {  # what is different from the residual networks of degradation
     "C": {"shortcut": "C"},
     "half": {"shortcut_scale": 0.5},
     "preactivation": {"preactivation": True},
-    "no-norm": {"norm": False, "lr": 1e-5},  # with 1e-3 it diverges
+    "no-norm": {"norm": False, "lr": 1e-5},  # whatever --lr says: with 1e-3 it diverges
 }
 SEEDS = 3
 
@@ -81,7 +82,7 @@ def probe(run, model, train, validation):
     responses, found = [], {}
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
-            layer.register_forward_hook(lambda _, __, output: responses.append(output.std().item()))
+            layer.register_forward_hook(lambda _, __, y: responses.append(y.float().std().item()))
     inputs, labels = next(iter(validation))
     F.cross_entropy(model(inputs), labels).backward()
     weights = [layer.weight for layer in layers if isinstance(layer, nn.Conv2d)]
@@ -95,6 +96,8 @@ def race(title, recipe, panels):
 
     panels: {title: {label: Settings}}, for the curves. A network that diverges is left out.
     """
+    if recipe.micro_batch:
+        raise Refusal("--micro-batch: layers are measured on a batch in one piece")
     seeds = seeds_of(recipe, SEEDS)
     variants = {
         settings.but(seed=seed): (panel, label)
@@ -140,6 +143,9 @@ def degradation(recipe):
 
 def ablations(recipe):
     """What else could be done with shortcuts, and without batch normalization."""
+    for name in ("shortcut", "shortcut_scale", "preactivation", "norm"):
+        if getattr(recipe, name) != getattr(ABLATIONS["laptop"], name):
+            raise Refusal(f"{flag(name)}: it is what --network compares")
     names = [recipe.network] if recipe.network else NETWORKS
     networks = {name: recipe.but(network=name, **NETWORKS[name]) for name in names}
     race("Ablations", recipe, {f"{recipe.depth} layers": networks})

@@ -130,7 +130,7 @@ class Block(nn.Module):
 class PreactivationBlock(nn.Module):
     """The block of 2016: F(x) + x, with F's normalizations and ReLUs before its convolutions.
 
-    A shortcut that is no identity reads what the first ReLU gives, as F does.
+    A shortcut that changes the shape, or projects, reads what the first ReLU gives, as F does.
     """
 
     def __init__(self, in_channels, maps, kernels, stride, shortcut, norm_layer, scale):
@@ -291,7 +291,7 @@ class CifarResNet(Network):
         )
 
     def features(self, x):  # [B, 3, 32, 32]
-        """To feature maps [B, 64, H/4, W/4]."""
+        """To feature maps [B, 64, H/4, W/4], of bottlenecks four times as many."""
         x = self.conv1(x)  # [B, 16, 32, 32]
         x = self.conv2_x(x)  # [B, 16, 32, 32]
         x = self.conv3_x(x)  # [B, 32, 16, 16]

@@ -45,11 +45,11 @@ import torch.nn.functional as F
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
-    scales: tuple[Count, ...]  # sides S: training on photographs draws one from first to last
+    scales: tuple[Count, ...]  # sides S of photographs in training, first to last, and of ten crops
     image_size: Count  # pixels of a crop, which is what the network sees
-    padding: Natural = 0  # zeros around a small image, before it is cropped (4.2)
-    views: Literal["one", "ten", "dense"] = "one"  # at test: one crop, ten, or all of the image
-    test_scales: tuple[Count, ...]  # sides for the dense test, each mirrored and not
+    padding: Natural = 0  # zeros around a small image, which is then cropped (4.2)
+    views: Literal["one", "ten", "dense"] = "one"  # at test: one crop (small: all), ten, or dense
+    test_scales: tuple[Count, ...]  # sides for --views dense, each mirrored and not
     width: Positive = 1.0  # share of the paper's feature maps
     depth: Count  # layers: 18, 34, 50, 101, 152 (recipe paper); 6n + 2 (the others)
     shortcut: Literal["A", "B", "C", "none"] = "A"  # zeros; projections where needed; everywhere

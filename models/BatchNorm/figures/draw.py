@@ -314,7 +314,6 @@ def gradients():
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(parents=True, exist_ok=True)
     untrained = {architecture: [], four_sums: [], before: [], noise: []}
     small = {figure1: [SLOW, FAST], percentiles: [SLOW]}
     large = {figure2: FIGURE_2, gradients: FIGURE_2, rates: [RATES_RUN]}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
+from tasks import EPOCH
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +30,6 @@ CELLS = {
     "2000": ("cells of 2000", "tab:green"),
     "today": ("cells of today", "tab:orange"),
 }
-SEQUENCES = 2_000  # an epoch
 
 
 def node(axes, x, y, text, color="#f2f2f2", radius=0.32):
@@ -100,7 +100,7 @@ def lags():
         own = [row for row in points if row["cell"] == name]
         for number, seed in enumerate(sorted({row["seed"] for row in own})):
             run = [row for row in own if row["seed"] == seed]
-            x = [int(row["epoch"]) * SEQUENCES / 1000 for row in run]
+            x = [int(row["epoch"]) * EPOCH / 1000 for row in run]
             y = [100 * float(row["validation_correct"]) for row in run]
             right.plot(x, y, color=color, lw=1.2, label=label if number == 0 else None)
     left.set(xlabel="steps back in time", title="What is left of a gradient, before training")

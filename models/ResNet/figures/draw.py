@@ -130,5 +130,4 @@ def layers():
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(parents=True, exist_ok=True)
     draw_finished({architecture: [], degradation: [DEGRADATION], layers: [DEGRADATION]})

@@ -45,7 +45,7 @@ class Settings(settings.Settings):
     """The settings of a run that models language: the fewest bits a character choose."""
 
     data: Text  # shakespeare, or a text file of yours
-    length: Count  # characters of a sequence, which gradients flow back through
+    length: Count  # characters (of tasks: steps) of a sequence, which gradients flow back through
     sample: str | None = None  # train nothing: let the finished run write on from this text
     characters: Count = 500  # to write
     temperature: Positive = 1.0  # of the writing: nearer to 0, it takes fewer chances
