@@ -229,7 +229,7 @@ def test_asked_to_stop_after_the_last_step_it_stops_before_the_test(tiny, monkey
 
 
 @pytest.mark.slow
-def test_a_compiled_network_trains_and_is_counted_restore_threads(every_branch, small):
+def test_a_compiled_network_trains_and_is_counted_as_before(every_branch, small):
     branch = every_branch["VGG"]
     small(branch)
     found = []
