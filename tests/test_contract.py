@@ -140,6 +140,15 @@ def test_a_dry_run_writes_nothing(branch):
     assert not [*(branch.home / "checkpoints").glob("*/*")]
 
 
+def test_where_layers_are_measured_batches_are_whole(branch):
+    """Hooks would see parts of a batch, and some of them twice."""
+    measured = {"ReLU": "depth activation dead", "BatchNorm": "figure2", "LSTM": "lags"}
+    measured["ResNet"] = "degradation ablations"
+    for name in measured.get(branch.name, "").split():
+        done = branch("experiments.py", name, "--micro-batch", 2, "--dry-run")
+        assert done.code == 2 and len(done.err.splitlines()) == 1 and "in one piece" in done.err
+
+
 def test_an_experiment_has_to_be_named(branch):
     if "experiments" not in branch.own:
         pytest.skip("has no experiments")

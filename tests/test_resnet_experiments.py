@@ -38,10 +38,9 @@ def test_the_probe_measures_what_layers_give_and_how_far_gradients_reach(branch)
     assert found == pytest.approx(expected) and len(expected) == 14
 
 
-@pytest.mark.parametrize("words", ["ablations --shortcut C", "degradation --micro-batch 8"])
-def test_a_flag_that_would_spoil_the_comparison_is_refused(branch, words):
-    done = branch("experiments.py", *words.split(), *SMALL)
-    assert done.code == 2 and words.split()[1] in done.err and not branch.runs()
+def test_a_flag_that_would_spoil_the_comparison_is_refused(branch):
+    done = branch("experiments.py", "ablations", "--shortcut", "C", *SMALL)
+    assert done.code == 2 and "--shortcut" in done.err and not branch.runs()
 
 
 @pytest.mark.parametrize("width, fast", [(0.25, False), (0.5, True)])

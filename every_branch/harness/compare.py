@@ -75,6 +75,12 @@ def unless_diverged(function, *arguments):
         return None
 
 
+def need_whole_batches(settings):
+    """Refusal of --micro-batch, where layers are measured: they see parts, and some twice."""
+    if settings.micro_batch:
+        raise Refusal("--micro-batch: this experiment measures layers on a batch in one piece")
+
+
 def need_some(runs):
     """Diverged if there is none."""
     if not runs:

@@ -28,6 +28,7 @@ from harness.compare import (
     experiment,
     in_turn,
     mean_and_spread,
+    need_whole_batches,
     percent,
     seeds_of,
     unless_diverged,
@@ -226,6 +227,7 @@ def figure2(recipe):
     NETWORKS has each network's norm, lrn, dropout, weight decay, decay and, of one, activation: for
     these, flags change nothing here.
     """
+    need_whole_batches(recipe)
     measure = partial(predictiveness, rates={f"x{times}": times * recipe.lr for times in TIMES})
     runs = {}
     variants = []

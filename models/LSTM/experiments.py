@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from harness import ROOT, files
-from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.compare import (
+    compare,
+    experiment,
+    in_turn,
+    need_some,
+    need_whole_batches,
+    seeds_of,
+    unless_diverged,
+)
 from harness.errors import Refusal, program
 from harness.values import Rule
 from model import LastOutput
@@ -67,8 +75,7 @@ def lags(recipe):
     usual = LAGS["laptop"]
     if (recipe.blocks, recipe.size) != (usual.blocks, usual.size):
         raise Refusal("--blocks, --size: each network has those of SIZES in experiments.py")
-    if recipe.micro_batch:
-        raise Refusal("--micro-batch: gradients are measured through a batch in one piece")
+    need_whole_batches(recipe)
     runs, every = {}, variants(recipe)
     for variant in in_turn("Time lags", [*every]):
         if run := unless_diverged(train.fit, variant):

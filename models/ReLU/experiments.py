@@ -32,6 +32,7 @@ from harness.compare import (
     experiment,
     in_turn,
     mean_and_spread,
+    need_whole_batches,
     percent,
     seeds_of,
     unless_diverged,
@@ -129,6 +130,7 @@ def tried(train, recipe, networks, rates):
 
 def deep(recipe):
     """One run of Plain: stochastic gradient descent at one rate, nothing that regularizes."""
+    need_whole_batches(recipe)
     data = images.load(recipe, side=32)
     run = Run("ReLU", recipe, **data.identity)
     train, validation, _ = data.loaders(run.device, prepare)
@@ -246,6 +248,7 @@ def fit(run, model, loaders, criterion, optimizer, before=None, after=None):
 
 def race(recipe):
     """One run of ConvNet: stochastic gradient descent at one rate, nothing that regularizes."""
+    need_whole_batches(recipe)
     data = images.load(recipe, side=32)
     run = Run("ReLU", recipe, **data.identity)
     scaled = recipe.start == "scaled"

@@ -15,7 +15,15 @@ import statistics
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
+from harness.compare import (
+    compare,
+    experiment,
+    in_turn,
+    need_some,
+    need_whole_batches,
+    seeds_of,
+    unless_diverged,
+)
 from harness.errors import Refusal, program
 from harness.settings import flag
 from harness.values import Count
@@ -96,8 +104,7 @@ def race(title, recipe, panels):
 
     panels: {title: {label: Settings}}, for the curves. A network that diverges is left out.
     """
-    if recipe.micro_batch:
-        raise Refusal("--micro-batch: layers are measured on a batch in one piece")
+    need_whole_batches(recipe)
     seeds = seeds_of(recipe, SEEDS)
     variants = {
         settings.but(seed=seed): (panel, label)
