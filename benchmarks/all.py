@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT))
 import branches
 
 from step import BATCH as FULL_SIZE
-from watch import product, watched
+from watch import photographs, product, watched
 
 ROUNDS, SECONDS, WORKERS = 3, 3.0, (0, 1, 2)
 GOALS = {"LeNet": 0.806, "AlexNet": 0.880, "VGG": 0.919, "GoogLeNet": 0.888, "ResNet": 0.912}
@@ -136,19 +136,12 @@ def goal(accuracy):
 def decoding(folder):
     """(images a second that a worker of ours decodes, the same with torchvision's transforms)."""
     import torch
-    from PIL import Image
     from torchvision import datasets, transforms
 
     sys.path.insert(0, str(folder / "VGG"))
     loader_of = importlib.import_module("harness.folder")
     home = folder / "photographs"
-    draws = torch.Generator().manual_seed(0)
-    for number in range(400):
-        path = home / "train" / "ab"[number % 2] / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        small = torch.randint(256, (12, 16, 3), generator=draws, dtype=torch.uint8).numpy()
-        Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)
-    files = [(str(path), 0) for path in sorted(home.rglob("*.jpg"))]
+    files = [(str(path), 0) for path in photographs(home / "train" / "a", 400)]
     reference = transforms.Compose(
         [
             transforms.RandomResizedCrop(224),

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a training that is watched for some seconds, and a large product."""
+"""What the benchmarks share: a training that is watched, a large product, made photographs."""
 
 import contextlib
 import importlib
@@ -10,15 +10,16 @@ SIDE = 2048  # of the matrices of a large product
 
 
 class EnoughError(Exception):
-    """So many seconds as are measured."""
+    """So many seconds, or steps, as are measured."""
 
 
-def watched(train, words, seconds, feed=None, sync=False):
+def watched(train, words, seconds, feed=None, sync=False, most=None):
     """Train as train.py does on a command line's words, for some seconds from its second step on.
 
-    feed: makes another loader of the recipe's. sync: whether each step waits for its loss, as
-    `.item()` does. {"speed": examples a second, "inside": the share of the time in forward,
-    loss, backward and optimizer, "step": the median of a step, "batch": examples a step, "run"}.
+    most: steps, if these come first. feed: makes another loader of the recipe's. sync: whether each
+    step waits for its loss, as `.item()` does. {"speed": examples a second, "inside": the share of
+    the time in forward, loss, backward and optimizer, "step": the median of a step, "batch":
+    examples a step, "steps", "run"}.
     """
     import torch
 
@@ -36,6 +37,8 @@ def watched(train, words, seconds, feed=None, sync=False):
             clock = time.perf_counter
             model, optimizer = self.state["model"], self.state["optimizer"]
             began, inside, steps, count, started = None, 0.0, [], 0, [0.0]
+            on_gpu = self.device.type == "cuda"
+            wait = torch.cuda.synchronize if on_gpu else lambda: None
 
             def starts(*_):
                 if not started[0]:
@@ -49,19 +52,23 @@ def watched(train, words, seconds, feed=None, sync=False):
                 yield batch
                 step.remove()
                 if began is None:  # the first step prepares much
+                    wait()
                     began, here = clock(), None
                     continue
                 count += len(batch[-1])
                 inside += ends[-1] - started[0]
                 steps.append(ends[-1] - here)
-                if clock() - began > seconds:
+                if clock() - began > seconds or len(steps) == most:
                     break
             for hook in hooks:
                 hook.remove()
             if count:
+                wait()
                 passed = clock() - began
                 found.update(speed=count / passed, inside=inside / passed, run=self)
-                found.update(step=statistics.median(steps), batch=count / len(steps))
+                found.update(
+                    step=statistics.median(steps), batch=count / len(steps), steps=len(steps)
+                )
             raise EnoughError
 
     train.Run = Watched
@@ -70,6 +77,21 @@ def watched(train, words, seconds, feed=None, sync=False):
         train.fit(recipe)
     found["threads"] = torch.get_num_threads()
     return found
+
+
+def photographs(folder, count):
+    """Make so many JPEG files of 500x375 pixels in a folder; their paths."""
+    import torch
+    from PIL import Image
+
+    draws, paths = torch.Generator().manual_seed(0), []
+    folder.mkdir(parents=True)
+    for number in range(count):
+        small = torch.randint(256, (12, 16, 3), generator=draws, dtype=torch.uint8).numpy()
+        image = Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC)
+        paths.append(folder / f"{number}.jpg")
+        image.save(paths[-1], quality=90)
+    return paths
 
 
 def product():

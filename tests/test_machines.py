@@ -1,4 +1,4 @@
-"""How a run computes: the number of threads, precision, memory, requests to stop."""
+"""How a run computes: the number of threads, memory, requests to stop."""
 
 import os
 import re
@@ -76,7 +76,7 @@ def test_a_run_chooses_its_threads_once_and_keeps_them(tiny, monkeypatch):
     why = tiny.threads.choose(recipe, 1, None, None, device)
     assert asked == [1] and "as before" in why
     beginning = types.SimpleNamespace(half_way={"epoch": 0, "middle": None})
-    assert not tiny.batches.threads_chosen(beginning)  # killed before anybody has measured
+    assert not tiny.batches.chosen_before(beginning)  # killed before anybody has measured
     tiny.threads.choose(tiny.parse(*WORDS, "--threads", 1), 2, None, None, device)
     assert asked == [1, 1]
     tiny.threads.choose(recipe, 2, None, None, device)
@@ -151,28 +151,6 @@ def test_results_csv_names_code_as_a_run_does(every_branch):
     assert results.todays_code("VGG") == results.code(made["code"])
 
 
-def test_in_bf16_products_are_and_scores_are_not(tiny):
-    seen = []
-    run = tiny.run.Run(TOY, tiny.parse(*WORDS, "--precision", "bf16"))
-    model = run.place(tiny.model.Toy())
-    model.output.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
-    scores = model(torch.zeros(4, 12, dtype=torch.long))
-    scores.sum().backward()
-    assert seen == [torch.bfloat16] and scores.dtype == torch.float32
-    assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
-    assert isinstance(model, tiny.model.Toy) and type(model).__name__ == "Toy"
-    assert "precision-bf16" in run.title
-
-
-def test_batch_statistics_are_float32_in_bf16(every_branch, small):
-    """Also those of a layer that is not PyTorch's."""
-    branch = every_branch["BatchNorm"]
-    small(branch)
-    words = ("--norm", "batch", "--precision", "bf16", "--dry-run", "--batch-size", 4)
-    done = branch("train.py", *words, "--width", 0.125)
-    assert done.code == 0, done.err
-
-
 def test_out_of_memory_names_what_to_turn_down(tiny, monkeypatch):
     def none_left(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -188,7 +166,8 @@ def test_running_statistics_count_a_micro_batch_once(tiny, name):
     alone, parted = getattr(torch.nn, name)(2), getattr(torch.nn, name)(2)
     for part in images.split(3):
         alone(part).square().sum().backward()
-    tiny.device.adapt(parted, None, 3)
+    parted.in_bf16 = False
+    tiny.device.adapt(parted, "cpu", 3)
     parted(images).square().sum().backward()
     assert same(parted.state_dict(), alone.state_dict())
     torch.testing.assert_close(parted.weight.grad, alone.weight.grad)

@@ -3,7 +3,7 @@
 import time
 from signal import SIGTERM
 
-from harness import device, provenance, ranks, stop, threads
+from harness import precision, provenance, ranks, stop, threads
 from harness.errors import Refusal, Stopped
 from harness.meter import Meter
 
@@ -69,8 +69,8 @@ def stop_if_asked():
         raise stopped()
 
 
-def threads_chosen(run):
-    """Whether somebody has chosen the number of threads: not before the first step is due."""
+def chosen_before(run):
+    """Whether threads and precision have been chosen: not before the first step is due."""
     saved = run.half_way
     return bool(saved and (saved["epoch"] or saved["middle"]))
 
@@ -80,19 +80,23 @@ def restore_threads(run):
     if run.epoch == run.settings.epochs:
         saved = run.half_way["provenance"]
         threads.choose(run.settings, saved["threads"], None, (), run.device)
-        run.made_by |= {"threads": torch.get_num_threads(), "precision": saved.get("precision")}
+        in_use = saved.get("precision", "fp32")
+        ranks.alone(run.state["model"]).in_bf16 = in_use == "bf16"
+        run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
 
 
 def announce(run, inputs):
-    """Before the first batch, choose the number of threads, and say what is trained, and how."""
+    """Before the first batch, choose threads and precision, and say what is trained, and how."""
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    before = threads_chosen(run) and run.half_way["provenance"]["threads"]
-    model, settings = run.state["model"], run.settings
-    why = threads.choose(settings, before, ranks.alone(model), inputs, run.device)
-    run.made_by["threads"] = torch.get_num_threads()
-    run.made_by["precision"] = device.precision(settings.precision, run.device)
+    before = run.half_way["provenance"] if chosen_before(run) else {}
+    model, settings = ranks.alone(run.state["model"]), run.settings
+    why = threads.choose(settings, before.get("threads"), model, inputs, run.device)
+    in_use = before.get("precision")
+    in_use, reason = precision.choose(settings, in_use, model, inputs, run.device)
+    run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{run.title}: {parameters:,} parameters, on {provenance.describe(run.made_by, why)}")
+    where = provenance.describe(run.made_by, why or reason)
+    print(f"{run.title}: {parameters:,} parameters, on {where}")
     done = f", {run.epoch - 1} of them done before" if run.epoch > 1 else ""
     print(f"{settings.epochs} epochs{done}", flush=True)
     run.announced, run.meter.began = True, time.perf_counter()

@@ -3,7 +3,7 @@
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
 
-from harness import ranks
+from harness import precision, ranks
 from harness.errors import Refusal
 
 import torch
@@ -40,14 +40,6 @@ def choose(name):
     return torch.device("cuda", ranks.LOCAL)
 
 
-def precision(name, device):
-    """What --precision comes to: bf16 by itself on GPUs that compute in it."""
-    if name == "auto":
-        able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if able else "fp32"
-    return name
-
-
 def too_narrow(layer):
     """Whether PyTorch 2.15 on a CPU writes beyond this layer's memory in channels_last."""
     of_one = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
@@ -57,36 +49,38 @@ def too_narrow(layer):
 def place(model, device, settings):
     """The model on a device, in the memory layout that convolutions are fastest in.
 
-    Its forward() computes as --precision and --micro-batch say, compiled if --compile says so.
+    Its forward() computes as --micro-batch says, in bf16 while model.in_bf16, and compiled if
+    --compile says so.
     """
     fast = device.type != "cpu" or not any(map(too_narrow, model.modules()))
     layout = torch.channels_last if fast else torch.contiguous_format
     model = model.to(device, memory_format=layout)
-    in_bf16 = precision(settings.precision, device) == "bf16"
-    if in_bf16 or settings.micro_batch:
-        adapt(model, device.type if in_bf16 else None, settings.micro_batch)
+    model.in_bf16 = settings.precision == "bf16"
+    undecided = settings.precision == "auto" and precision.possible(device)
+    if model.in_bf16 or undecided or settings.micro_batch:
+        adapt(model, device.type, settings.micro_batch)
     if settings.compile:
         model.compile()
     return ranks.spread(model, device, settings.batch_size)
 
 
-def adapt(model, autocast_on, at_once):
+def adapt(model, kind_of_device, at_once):
     """Run forward() under bf16 autocast, and train in micro-batches with activation checkpointing.
 
-    autocast_on: a type of device, or None. Scores are float32, and so is the loss. at_once: the
+    Under autocast while model.in_bf16. Scores are float32, and so is the loss. at_once: the
     examples of a micro-batch. Its activations are dropped after its forward pass and recomputed for
     the backward pass, so a batch has the gradients that it has without, except that each
     micro-batch has batch statistics of its own. It takes about a third more time.
     """
     kind = type(model)
     for layer in model.modules():  # PyTorch's own batch normalization computes in float32 anyway
-        if autocast_on and "running_mean" in layer._buffers and not isinstance(layer, _NormBase):
-            layer.register_forward_pre_hook(lambda layer, inputs: in_float32(inputs))
+        if "running_mean" in layer._buffers and not isinstance(layer, _NormBase):
+            layer.register_forward_pre_hook(lambda _, inputs: out_of_bf16(inputs))
 
     def compute(self, *inputs, **ways):
-        if autocast_on is None:
+        if not self.in_bf16:
             return kind.forward(self, *inputs, **ways)
-        with torch.autocast(autocast_on, torch.bfloat16):
+        with torch.autocast(kind_of_device, torch.bfloat16):
             return in_float32(kind.forward(self, *inputs, **ways))
 
     def forward(self, *inputs, **ways):
@@ -109,6 +103,11 @@ def recomputing(model):
         with torch.no_grad():
             for buffer, value in zip(model.buffers(), before):
                 buffer.copy_(value)
+
+
+def out_of_bf16(inputs):
+    """What goes into a layer that computes in float32 itself."""
+    return in_float32(inputs) if inputs[0].dtype == torch.bfloat16 else inputs
 
 
 def in_float32(output):

@@ -40,12 +40,14 @@ def changed(theirs, ours, but=()):
 
 
 def describe(made_by, why=""):
-    """Hardware and versions of a provenance, in a line; why: about the number of threads."""
+    """Hardware and versions of a provenance, in a line; why: threads, of a GPU the precision."""
     where, count = made_by["device"], made_by["threads"]
-    if where in ("cpu", "mps"):
+    precision = made_by.get("precision") or "fp32"
+    if where not in ("cpu", "mps"):
+        where = f"{where} ({precision}{why})"
+    else:
         where = f"{where} ({count} thread{'s' * (count > 1)}{why})"
-    if made_by.get("precision") == "bf16":
-        where = f"{where} in bf16"
+        where += " in bf16" * (precision == "bf16")
     if (ranks := made_by.get("ranks", 1)) > 1:
         where = f"{ranks} processes, {where}"
     return f"{where}, Python {made_by['python']}, PyTorch {made_by['torch']}"

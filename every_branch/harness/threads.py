@@ -61,9 +61,10 @@ def hint(history, made_by):
 def steps(model, inputs):
     """A function that does forward and backward of a copy of a model; nothing is drawn by it."""
     model = copy.deepcopy(model).train()
+    devices = [part.device for part in inputs[:1] if part.is_cuda]
 
     def step():
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices):
             added(model(*inputs)).backward()
 
     return step
