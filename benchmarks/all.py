@@ -139,7 +139,7 @@ def decoding(folder):
     from torchvision import datasets, transforms
 
     sys.path.insert(0, str(folder / "VGG"))
-    loader_of = importlib.import_module("harness.folder")
+    folders, loader_of = map(importlib.import_module, ("harness.folder", "harness.loader"))
     home = folder / "photographs"
     files = [(str(path), 0) for path in photographs(home / "train" / "a", 400)]
     reference = transforms.Compose(
@@ -150,7 +150,7 @@ def decoding(folder):
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-    split = loader_of.Images(files, 256)
+    split = folders.Images(files, 256)
     rates = defaultdict(list)
     for _ in range(ROUNDS):
         for way in ("ours", "torchvision's"):

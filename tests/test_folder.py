@@ -1,8 +1,11 @@
 """Folders of images: every kind of file, every kind of disorder."""
 
+import math
 import multiprocessing
 import os
 import pickle
+
+from conftest import run_python
 
 import numpy
 import pytest
@@ -38,7 +41,7 @@ def loader(harness, tmp_path):
             if n < broken:
                 os.truncate(path, n % 3 * 20)
         how = (batch_size, torch.Tensor.clone, shuffle, "cpu", workers, smallest)
-        return harness.folder.FolderLoader(harness.folder.Images(files, 8), *how)
+        return harness.loader.FolderLoader(harness.folder.Images(files, 8), *how)
 
     with harness.imported():  # by name, as workers that are not forked do
         yield make
@@ -233,9 +236,11 @@ def test_broken_files_are_named_once_and_batches_full(harness, loader, capsys, c
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_workers_change_nothing_persist_and_hand_over_no_tensor(loader, shuffle):
+def test_workers_change_nothing_and_persist(harness, loader, monkeypatch, shuffle):
+    """With little memory to share, what they decode comes through a pipe."""
     found = []
-    for workers in (0, 2):
+    for workers, room in (0, 0), (2, 0), (2, math.inf):
+        monkeypatch.setattr(harness.loader, "shareable", lambda room=room: room)
         torch.manual_seed(5)
         made = loader(16, 4, 1, 1, shuffle, workers)
         assert pickle.loads(pickle.dumps(made.dataset)).files == made.dataset.files
@@ -245,9 +250,32 @@ def test_workers_change_nothing_persist_and_hand_over_no_tensor(loader, shuffle)
         assert len(started) == workers and started <= {*multiprocessing.active_children()}
         torch.set_rng_state(state)  # as a run that is resumed does
         assert epoch(loader(16, 4, 1, 1, shuffle, workers)) == found[-1][1]
-        kinds = {type(x) for batch in DataLoader.__iter__(made) for row in batch for x in row}
-        assert kinds == {numpy.ndarray, type(None), int, str}
-    assert found[0] == found[1] and (found[0][0] != found[0][1]) == shuffle
+        kinds = {type(images) for images, _ in DataLoader.__iter__(made)}
+        assert kinds == {torch.Tensor if room else numpy.ndarray}
+    assert found[0] == found[1] == found[2] and (found[0][0] != found[0][1]) == shuffle
+
+
+def test_it_goes_on_with_the_images_that_have_not_come_though_some_are_broken(loader):
+    for done in range(4):
+        made = loader(16, 4, 3, 1)
+        batches, expected = iter(made), [[3, 4, 5, 6], [7, 8, 9, 10], [11, 12, 13, 14], [15]]
+        assert [next(batches)[1].tolist() for _ in range(done)] == expected[:done]
+        again = loader(16, 4, 3, 1)
+        again.sampler.begin(None, made.used if done else 0)
+        assert [labels.tolist() for _, labels in again] == expected[done:]
+
+
+def test_a_program_ends_while_its_workers_are_busy(laid_out, photographs):
+    """They are deaf to the signal by which Python ends what is left."""
+    program = f"""
+from harness.folder import Images, find
+from harness.loader import FolderLoader
+_, splits = find({str(photographs)!r})
+loader = FolderLoader(Images(splits["train"], 500), 2, lambda x: x, False, "cpu", 2)
+images, labels = next(batches := iter(loader))
+"""
+    done = run_python("-c", program, cwd=laid_out / "VGG", timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch):

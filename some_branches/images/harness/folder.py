@@ -1,27 +1,19 @@
-"""Folders of images: what is in them, and batches of it, decoded by worker processes."""
+"""Folders of images: what is in them, and each as a data set."""
 
 import hashlib
 import os
-import sys
 from collections import Counter, defaultdict
-from itertools import chain, islice
 from pathlib import Path
 
-from harness import ranks
 from harness.errors import Refusal, reason
-from harness.order import Order
 from harness.pixels import READABLE, decode
 from harness.splits import SPLITS, divide, split_of
-from harness.stop import deaf
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 LAYOUT = "train/<class>/ and val/<class>/, or only <class>/, a tenth of which then validates"
 FEW = 10  # classes, or kinds of files, that a line of the report spells out
-BROKEN = 10  # unreadable files that a split may have
 
 
 def find(folder, limit=None):
@@ -126,57 +118,3 @@ class Images(Dataset):
             return decode(path, self.size, self.whole), label, path
         except Exception:  # Pillow raises nearly anything on a broken file
             return None, label, path
-
-
-class FolderLoader(DataLoader):
-    """Batches of (transform(images), labels) on `device`, decoded by `workers` processes.
-
-    A broken file is named once, and the next image takes its place. The last batch may be smaller,
-    down to `smallest`. Refusal if more than BROKEN are broken, no batch is left, or a worker dies.
-    """
-
-    def __init__(
-        self, images, batch_size, transform, shuffle, device, workers, smallest=1, share="turn"
-    ):
-        self.transform, self.device, self.smallest = transform, device, smallest
-        batch_size //= ranks.WORLD if share == "part" else 1  # images are dealt out one by one
-        sampler = RandomSampler if shuffle else SequentialSampler
-        super().__init__(
-            images,
-            batch_size,
-            sampler=Order(sampler(images), "all" if share == "all" else "turn"),
-            num_workers=workers,
-            worker_init_fn=deaf,
-            persistent_workers=workers > 0,
-            collate_fn=list,  # of arrays, which pass through a pipe: tensors need shared memory
-            generator=torch.Generator(),  # so that starting workers draws nothing from the global
-        )
-
-    def __len__(self):  # if no file is broken
-        full, rest = divmod(len(self.dataset) // ranks.WORLD, self.batch_size)
-        return full + (rest >= self.smallest)
-
-    def __iter__(self):
-        samples, empty, self.used = self.samples(), True, self.sampler.first
-        while len(batch := list(islice(samples, self.batch_size))) >= self.smallest:
-            images, labels = zip(*batch)
-            images = torch.from_numpy(np.stack(images)).to(self.device)
-            yield self.transform(images), torch.tensor(labels, device=self.device)
-            empty = False
-        if empty and not self.sampler.first:
-            raise Refusal(f"{len(self.dataset)} files: no batch of {self.smallest} can be read")
-
-    def samples(self):
-        """Yield (array, label) of each image that can be read."""
-        try:
-            for image, label, path in chain.from_iterable(super().__iter__()):
-                self.used += ranks.WORLD
-                if image is not None:
-                    yield image, label
-                elif path not in self.dataset.broken:
-                    self.dataset.broken.add(path)
-                    tqdm.write(f"{path} is no image that can be read: left out", file=sys.stderr)
-                    if len(self.dataset.broken) > BROKEN:
-                        raise Refusal(f"more than {BROKEN} broken images: is the data set whole?")
-        except (RuntimeError, OSError) as error:
-            raise Refusal(f"reading images failed ({reason(error)}): try --workers 0") from None

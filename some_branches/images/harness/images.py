@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from harness import ROOT, settings, use
 from harness.errors import Refusal
-from harness.folder import FolderLoader, Images, digest, find
+from harness.folder import Images, digest, find
+from harness.loader import FolderLoader
 from harness.order import Order
 from harness.sets import NAMES, DataSet, by_name
 from harness.values import CORES, Folder, Natural
