@@ -36,7 +36,7 @@ class FolderLoader(DataLoader):
         self.transform, self.device, self.smallest = transform, device, smallest
         batch_size //= ranks.WORLD if share == "part" else 1  # images are dealt out one by one
         sampler = RandomSampler if shuffle else SequentialSampler
-        in_flight = (2 + AHEAD) * workers * batch_size * 3 * images.size**2  # bytes, at least
+        in_flight = (1 + AHEAD) * workers * batch_size * 3 * images.size**2  # bytes, at least
         super().__init__(
             images,
             batch_size,
@@ -45,7 +45,7 @@ class FolderLoader(DataLoader):
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=deaf,
             persistent_workers=workers > 0,
-            collate_fn=partial(packed, shared=in_flight < shareable()),
+            collate_fn=partial(packed, shared=4 * ranks.WORLD * in_flight < shareable()),
             generator=torch.Generator(),  # so that starting workers draws nothing from the global
         )
 
