@@ -354,6 +354,13 @@ def carry_out(options):
         return branches.write_readme(lambda text: with_tables(text, models, read_rows()))
     if options.add:
         row = finished(options.add, options.busy)
+        for model in [model for model in models if model["name"] == row["branch"]]:
+            measured = {pair.partition("=")[0] for pair in row["metrics"].split()}
+            if lacking := TASKS[model["task"]].metrics.keys() - measured:
+                raise Refusal(
+                    f"{options.add} has no {min(lacking)}, which README's table shows: it was "
+                    "trained on other data"
+                )
         if key(row) in map(key, read_rows()) and not options.again:
             raise Refusal(f"results.csv has {', '.join(key(row))} already; --again replaces it")
         return add(row)

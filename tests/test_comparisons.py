@@ -197,3 +197,8 @@ def test_classification_is_measured_as_usual(lenet):
     assert found["loss"] == pytest.approx(expected) and net.training
     lowest = lenet.classification.evaluate(net, loader, scores_of=lambda model, x: -model(x))
     assert lowest["accuracy"] == (scores.argmin(1) == labels).sum().item() / 30
+
+
+def test_where_one_run_is_left_there_is_no_spread(tiny):
+    assert tiny.compare.mean_and_spread([0.5, 0.7]) == "60.00 ± 14.14"
+    assert tiny.compare.mean_and_spread([0.1234], 1, 3) == "0.123, one run"

@@ -51,7 +51,7 @@ def test_a_changed_or_missing_file_is_refused(branch, tmp_path):
 
 
 def test_characters_are_numbered_and_unknown_ones_share_the_last_number(branch):
-    characters = branch.text.Characters("banana")
+    characters = branch.characters.Characters("banana")
     assert characters.encode("ban").tolist() == [1, 0, 2] and len(characters) == 4
     assert characters.decode([1, 0, 2, 0]) == "bana"
     assert characters.encode("z!").tolist() == [3, 3] and characters.decode([3]) == "\ufffd"
@@ -111,7 +111,7 @@ def counted(train, text, orders, size):
 def test_the_ngram_model_counts_as_dictionaries_do(branch):
     train, _, test = branch.language.shakespeare()
     train, test = train[:20_000], test[:3_000]
-    characters = branch.text.Characters(train + test)
+    characters = branch.characters.Characters(train + test)
     size = len(characters.known)
     found = branch.ngram.witten_bell(*map(characters.encode, (train, test)), 7, size)
     assert found == pytest.approx(counted(train, test, 7, size))
@@ -150,7 +150,7 @@ def test_a_finished_run_writes_and_an_unfinished_one_says_so(branch, small):
 
 def test_it_writes_what_is_likely(branch):
     """A model that knows only what follows what, nearly at temperature 0."""
-    characters = branch.text.Characters("abc")
+    characters = branch.characters.Characters("abc")
     model = Bigram(4)
     with torch.no_grad():
         model.scores.copy_(torch.eye(4).roll(1, 1))

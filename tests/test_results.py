@@ -193,10 +193,15 @@ def test_what_is_no_finished_run_is_refused(home, capsys):
     stranger = shutil.copytree(finished(home, "New", "laptop-seed3"), home / "Nobody/laptop-seed3")
     nothing = finished(home, "Old", "laptop-seed5")
     (nothing / "weights.pt").unlink()
-    for folder in (broken.parent, stranger, nothing, home):
+    exact = finished(home, "New", "laptop-data-reversal-seed3")
+    saved = torch.load(exact / "weights.pt", weights_only=True)
+    saved["result"]["metrics"] = {"loss": 0.1, "exact": 0.9}
+    torch.save(saved, exact / "weights.pt")
+    for folder in (broken.parent, stranger, nothing, home, exact):
         assert results.main(["--add", str(folder)]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("results.py: ")
+    assert "has no accuracy" in lines[0]
     assert ((home / "results.csv").read_bytes(), (home / "README.md").read_bytes()) == before
 
 

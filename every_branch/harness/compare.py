@@ -120,10 +120,12 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     print(f"Every epoch is in {folder / 'points.csv'}, the curves in curves.png there")
 
 
-def mean_and_spread(values):
-    """Mean and standard deviation of some shares, in percent."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f}"
+def mean_and_spread(values, unit=100, digits=2):
+    """Mean and standard deviation, of shares in percent; the others may have diverged."""
+    mean = f"{unit * statistics.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return f"{mean}, one run"
+    return f"{mean} ± {unit * statistics.stdev(values):.{digits}f}"
 
 
 def percent(curves):

@@ -171,9 +171,7 @@ def depth(recipe):
     print("\nLast epoch, mean ± spread: training loss, training and validation accuracy, %")
     for (name, layers), own in ends.items():
         last = [run.history[-1] for run in own]
-        found = [row["train_loss"] for row in last]
-        spread = statistics.stdev(found) if len(found) > 1 else 0  # the others may have diverged
-        words = [f"{statistics.mean(found):.3f} ± {spread:.3f}"]
+        words = [mean_and_spread([row["train_loss"] for row in last], 1, 3)]
         words += [mean_and_spread([row[f"{part}_accuracy"] for row in last]) for part in PARTS]
         print(f"{name:<8} {layers:>2} layers, lr {own[0].settings.lr:<6g}", *words, sep="  ")
         curves = [[1 - row["train_accuracy"] for row in run.history] for run in own]

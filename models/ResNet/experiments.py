@@ -11,7 +11,6 @@ stopped.
 """
 
 import copy
-import statistics
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +18,7 @@ from harness.compare import (
     compare,
     experiment,
     in_turn,
+    mean_and_spread,
     need_some,
     need_whole_batches,
     seeds_of,
@@ -123,16 +123,10 @@ def race(title, recipe, panels):
     print(f"\n{'In the last epoch':<22}", *(f"{name.replace('_', ' '):>21}" for name in columns))
     curves = {panel: {} for panel, _ in runs}
     for (panel, label), own in runs.items():
-        cells = (spread([run.history[-1][name] for run in own]) for name in columns)
+        cells = (mean_and_spread([run.history[-1][name] for run in own], 1, 3) for name in columns)
         print(f"{f'{panel}, {label}':<22}", *(f"{cell:>21}" for cell in cells))
         curves[panel][label] = [[row["train_loss"] for row in run.history] for run in own]
     compare("ResNet", recipe, sum(runs.values(), []), curves, "training loss")
-
-
-def spread(values):
-    """Mean and standard deviation, as 0.123 ± 0.004."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
 
 
 def degradation(recipe):

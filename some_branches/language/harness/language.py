@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from harness import ROOT, ranks, settings, writing
+from harness.characters import Characters, read_own
 from harness.errors import Refusal, harmless
 from harness.meter import progress
 from harness.order import Order
-from harness.text import Characters, read, read_own
+from harness.text import read
 from harness.values import Count, Positive, Rule, is_file, relative
 
 import torch

@@ -13,6 +13,7 @@ from itertools import chain
 
 from harness import ROOT, words
 from harness.kept import kept
+from harness.meter import progress
 
 WORD = re.compile(r" ?\w+| ?[^\w\s]|\s")  # no piece goes beyond a word and the space before it
 
@@ -45,7 +46,10 @@ def learn(texts, merges):
     for word in cut:
         count(word, 1)
     learned = []
-    while len(learned) < merges and (most := max(pairs.values(), default=0)) > 1:
+    for _ in progress(range(merges), "learning pieces of words"):
+        most = max(pairs.values(), default=0)
+        if most < 2:
+            break
         best = max(pair for pair, n in pairs.items() if n == most)
         learned.append(best)
         for word in where.pop(best):
