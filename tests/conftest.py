@@ -30,7 +30,7 @@ PARENTS = {model["name"]: model["builds_on"] for model in MODELS}
 PARTS = {model["name"]: model["parts"] for model in MODELS}
 
 # The same seed gives the same bits on a CPU, so GPUs are left alone; GPU=1 is for test_gpu.py.
-if "GPU" not in os.environ:
+if os.environ.get("GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Small networks on all cores wait for whatever else the machine does, in what is started as well.
 torch.set_num_threads(1)

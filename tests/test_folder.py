@@ -275,7 +275,7 @@ loader = FolderLoader(Images(splits["train"], 500), 2, lambda x: x, False, "cpu"
 images, labels = next(batches := iter(loader))
 """
     done = run_python("-c", program, cwd=laid_out / "VGG", timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch):

@@ -1,7 +1,7 @@
 """In which precision a run computes, and how it is chosen where there is a GPU."""
 
+import copy
 import math
-import types
 
 from conftest import TOY
 from toys import WORDS, same
@@ -15,10 +15,12 @@ import torch
     [(1.0, 1.5, "bf16"), (1.0, 1.1, "fp32"), (2.0, 1.0, "fp32"), (1.0, math.inf, "bf16")],
 )
 def test_bf16_is_chosen_on_a_gpu_where_it_pays_off(tiny, monkeypatch, bf16, fp32, chosen):
-    model = types.SimpleNamespace()
-    monkeypatch.setattr(tiny.precision, "steps", lambda model, inputs: model.in_bf16)
-    monkeypatch.setattr(tiny.precision, "timed", lambda step, may_fail: bf16 if step else fp32)
-    assert tiny.precision.measured(model, ())[0] == chosen
+    used = []
+    monkeypatch.setattr(tiny.precision, "use", lambda model, name: used.append(name))
+    monkeypatch.setattr(tiny.precision, "steps", lambda model, inputs: None)
+    seconds = {"bf16": bf16, "fp32": fp32}
+    monkeypatch.setattr(tiny.precision, "timed", lambda step, may_fail: seconds[used[-1]])
+    assert tiny.precision.measured(None, ())[0] == chosen
 
 
 def test_where_only_bf16_fits_into_memory_fp32_takes_forever(tiny):
@@ -39,7 +41,7 @@ def test_measuring_changes_nothing(tiny, monkeypatch):
     monkeypatch.setattr(tiny.precision, "ENOUGH", 0)
     run = tiny.train.fit(tiny.parse(*WORDS, "--fresh"))
     ((name, why),) = tiny.precision.chosen
-    assert name == run.made_by["precision"] == "fp32" and "times as fast as bf16" in why
+    assert name == run.made_by["precision"] == "fp32" and "; bf16 was" in why
     assert same(run.model.state_dict(), plain)
 
 
@@ -55,10 +57,18 @@ def test_a_run_keeps_the_precision_that_it_chose(tiny, monkeypatch):
     tiny.precision.chosen[:] = [("fp32", "")]
     tiny.lock.held.clear()
     monkeypatch.setattr(tiny.run.Run, "validate", plain)
-    run = tiny.train.fit(tiny.parse(*WORDS))
-    assert run.model.in_bf16 and run.made_by["precision"] == "bf16"
+    for _ in range(2):  # to its end, and finished before
+        run = tiny.train.fit(tiny.parse(*WORDS))
+        assert type(run.model).in_bf16 and run.made_by["precision"] == "bf16"
+        assert type(copy.deepcopy(run.model)).in_bf16
     run = tiny.train.fit(tiny.parse(*WORDS, "--fresh", "--precision", "fp32"))
-    assert not run.model.in_bf16 and run.made_by["precision"] == "fp32"
+    assert not hasattr(type(run.model), "in_bf16") and run.made_by["precision"] == "fp32"
+
+
+def test_a_run_that_goes_on_where_there_is_no_bf16_says_so(tiny):
+    recipe, cpu = tiny.parse(*WORDS), torch.device("cpu")
+    assert tiny.precision.settled(recipe, "bf16", cpu) == "fp32"
+    assert tiny.precision.settled(recipe.but(precision="bf16"), None, cpu) == "bf16"
 
 
 def test_in_bf16_products_are_and_scores_are_not(tiny):

@@ -82,7 +82,6 @@ def test_it_looks_at_the_last_feature_maps_that_have_positions(every_branch, nam
     images, classes = torch.randn(2, 1, side, side), torch.tensor([3, 5])
     found = branch.gradcam.grad_cam(model, images, classes)
     assert found.shape == (2, positions, positions)
-    model.in_bf16 = False
     branch.device.adapt(model, "cpu", 1)
     torch.testing.assert_close(branch.gradcam.grad_cam(model, images[:1], classes[:1]), found[:1])
 

@@ -75,14 +75,16 @@ def chosen_before(run):
     return bool(saved and (saved["epoch"] or saved["middle"]))
 
 
-def restore_threads(run):
-    """Where nothing is left but the test, it has the threads that trained."""
-    if run.epoch == run.settings.epochs:
-        saved = run.half_way["provenance"]
-        threads.choose(run.settings, saved["threads"], None, (), run.device)
-        in_use = saved.get("precision", "fp32")
-        ranks.alone(run.state["model"]).in_bf16 = in_use == "bf16"
-        run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
+def restore_choices(run, saved):
+    """Where training is over, what is left has the precision that trained, a test the threads."""
+    if len(run.history) < run.settings.epochs:
+        return
+    before, device = saved["provenance"], run.device
+    if not run.finished:
+        threads.choose(run.settings, before["threads"], None, (), device)
+    in_use = precision.settled(run.settings, before.get("precision"), device) or "fp32"
+    precision.use(ranks.alone(run.state["model"]), in_use)
+    run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
 
 
 def announce(run, inputs):
@@ -91,8 +93,7 @@ def announce(run, inputs):
     before = run.half_way["provenance"] if chosen_before(run) else {}
     model, settings = ranks.alone(run.state["model"]), run.settings
     why = threads.choose(settings, before.get("threads"), model, inputs, run.device)
-    in_use = before.get("precision")
-    in_use, reason = precision.choose(settings, in_use, model, inputs, run.device)
+    in_use, reason = precision.choose(settings, before.get("precision"), model, inputs, run.device)
     run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
     parameters = sum(p.numel() for p in model.parameters())
     where = provenance.describe(run.made_by, why or reason)

@@ -49,28 +49,28 @@ def too_narrow(layer):
 def place(model, device, settings):
     """The model on a device, in the memory layout that convolutions are fastest in.
 
-    Its forward() computes as --micro-batch says, in bf16 while model.in_bf16, and compiled if
-    --compile says so.
+    Its forward() computes as --precision, --micro-batch and --compile say.
     """
     fast = device.type != "cpu" or not any(map(too_narrow, model.modules()))
     layout = torch.channels_last if fast else torch.contiguous_format
     model = model.to(device, memory_format=layout)
-    model.in_bf16 = settings.precision == "bf16"
-    undecided = settings.precision == "auto" and precision.possible(device)
-    if model.in_bf16 or undecided or settings.micro_batch:
+    known = precision.settled(settings, None, device)
+    if known != "fp32" or settings.micro_batch:
         adapt(model, device.type, settings.micro_batch)
+    precision.use(model, known)
     if settings.compile:
         model.compile()
     return ranks.spread(model, device, settings.batch_size)
 
 
 def adapt(model, kind_of_device, at_once):
-    """Run forward() under bf16 autocast, and train in micro-batches with activation checkpointing.
+    """Make forward() compute in micro-batches, and under bf16 autocast while its class says so.
 
-    Under autocast while model.in_bf16. Scores are float32, and so is the loss. at_once: the
-    examples of a micro-batch. Its activations are dropped after its forward pass and recomputed for
-    the backward pass, so a batch has the gradients that it has without, except that each
-    micro-batch has batch statistics of its own. It takes about a third more time.
+    The class, with in_bf16 as an attribute, is this model's own and that of its copies. Scores are
+    float32, and so is the loss. at_once: the examples of a micro-batch. Its activations are dropped
+    after its forward pass and recomputed for the backward pass, so a batch has the gradients that
+    it has without, except that each micro-batch has batch statistics of its own. It takes about a
+    third more time.
     """
     kind = type(model)
     for layer in model.modules():  # PyTorch's own batch normalization computes in float32 anyway
@@ -78,7 +78,7 @@ def adapt(model, kind_of_device, at_once):
             layer.register_forward_pre_hook(lambda _, inputs: out_of_bf16(inputs))
 
     def compute(self, *inputs, **ways):
-        if not self.in_bf16:
+        if not type(self).in_bf16:
             return kind.forward(self, *inputs, **ways)
         with torch.autocast(kind_of_device, torch.bfloat16):
             return in_float32(kind.forward(self, *inputs, **ways))
@@ -90,7 +90,7 @@ def adapt(model, kind_of_device, at_once):
         how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), recomputing(self))}
         return joined([checkpoint(compute, self, *part, **how) for part in parts])
 
-    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "in_bf16": False})
 
 
 @contextmanager

@@ -16,53 +16,71 @@ from harness.threads import steps
 import torch
 
 WORTH = 1.2  # times as fast as fp32 is what bf16, which rounds more, has to be
-ENOUGH = 1.0  # seconds to measure, after a warm-up step of either; three rounds at least
+ENOUGH = 1.0  # seconds to measure, after a warm-up step in either; three rounds at least
 
 chosen = []  # (precision, why): once a process, so that several runs in it are comparable
 
 
 def possible(device):
-    """Whether a device computes in bf16 by itself."""
+    """Whether a device is a GPU that has bf16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def choose(settings, before, model, inputs, device):
-    """Set model.in_bf16, by which its forward() computes; ("fp32" or "bf16", why it is that).
+def use(model, precision):
+    """Let forward() of a model, and of all copies of it, compute in a precision from now on.
 
-    It is what --precision says, or, before, that of the run that is resumed; or else it is
-    measured. All ranks take what most of them found to be faster.
+    device.place() has prepared those models for it that may need bf16.
     """
-    if settings.precision != "auto" or before or not possible(device):
-        name, why = before or settings.precision.replace("auto", "fp32"), ""
-    else:
+    if hasattr(type(model), "in_bf16"):
+        type(model).in_bf16 = precision == "bf16"
+
+
+def settled(settings, before, device):
+    """The precision where nothing is to be measured, else None. before: that of the run so far."""
+    if settings.precision != "auto":
+        return settings.precision
+    if settings.dry_run or not possible(device):
+        return "fp32"
+    return before or ("bf16" if settings.compile else None)  # a compiled network waits less
+
+
+def choose(settings, before, model, inputs, device):
+    """Use a precision, the settled or the faster one: ("fp32" or "bf16", why it is that).
+
+    All ranks take what most of them found to be faster, or what all have the memory for.
+    """
+    name, why = settled(settings, before, device), ""
+    if ranks.total(name is None)[0] == ranks.WORLD:  # other GPUs of the same run may lack bf16
         if not chosen:
             chosen.append(measured(model, inputs))
         [(name, why)] = chosen
-    model.in_bf16 = name == "bf16"
+    name = name or "fp32"
+    use(model, name)
     return name, why
 
 
 def measured(model, inputs):
     """(the precision that pays off, why) for forward and backward of a model on inputs."""
-    ways, times = {}, {"bf16": [], "fp32": []}
-    for name in times:
-        model.in_bf16 = name == "bf16"
-        ways[name] = steps(model, inputs)
+    step, times = steps(model, inputs), {"bf16": [], "fp32": []}
     for number in count():
         for name, found in times.items():
-            found.append(timed(ways[name], may_fail=name == "fp32"))
-        if number >= 3 and sum(map(sum, times.values())) > ENOUGH:
+            use(model, name)
+            found.append(timed(step, may_fail=name == "fp32"))
+        if number >= 3 and sum(sum(found[1:]) for found in times.values()) > ENOUGH:
             break
-    ways.clear()
+    del step
     torch.cuda.empty_cache()
     bf16, fp32 = (statistics.median(found[1:]) for found in times.values())
-    if 2 * ranks.total(fp32 > WORTH * bf16)[0] > ranks.WORLD:
-        return "bf16", f", {fp32 / bf16:.1f} times as fast as fp32" if fp32 < math.inf else ""
-    return "fp32", f", {bf16 / fp32:.1f} times as fast as bf16"
+    too_large, faster = ranks.total(fp32 == math.inf, fp32 > WORTH * bf16)
+    if too_large:
+        return "bf16", ", since there is too little memory for fp32"
+    if 2 * faster > ranks.WORLD:
+        return "bf16", f", {fp32 / bf16:.1f} times as fast as fp32 just now"
+    return "fp32", f"; bf16 was {fp32 / bf16:.1f} times as fast just now"
 
 
 def timed(step, may_fail):
-    """Seconds of a step; without end where it may fail, for lack of memory, and does."""
+    """Seconds of a step; infinity if it may run out of memory, and does."""
     began = time.perf_counter()
     try:
         step()

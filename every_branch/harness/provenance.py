@@ -40,7 +40,7 @@ def changed(theirs, ours, but=()):
 
 
 def describe(made_by, why=""):
-    """Hardware and versions of a provenance, in a line; why: threads, of a GPU the precision."""
+    """Hardware and versions in a line; why: it has so many threads, or, a GPU, this precision."""
     where, count = made_by["device"], made_by["threads"]
     precision = made_by.get("precision") or "fp32"
     if where not in ("cpu", "mps"):

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 LOCAL = int(os.environ.get("LOCAL_RANK", 0))  # on this machine: the number of its GPU
+BESIDE = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # ranks on this machine
 # No statistics are sent at every step; PyTorch has two names for that, and warns of the old one.
 NAMES = inspect.signature(DistributedDataParallel.__init__).parameters
 SYNC = "forward_sync_buffers" if "forward_sync_buffers" in NAMES else "broadcast_buffers"

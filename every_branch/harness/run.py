@@ -2,16 +2,15 @@
 
 train.py holds what there is to learn; this file keeps the books, the same for every task.
 A run lives in checkpoints/<Name>/<recipe>[-flag-value...]-seed<N>/. While it trains, state.pt
-there holds all that is needed to go on, renewed after every epoch in one rename, so that a run
-that was killed ends with the same weights as one that was not (on a CPU, bit for bit). A finished
-run has weights.pt.
+holds what is needed to go on, renewed after every epoch in one rename: a run that was killed ends
+with the weights of one that was not (on a CPU, bit for bit). A finished run has weights.pt.
 """
 
 import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
-from harness.batches import batches, need_even, restore_threads, stop_if_asked
+from harness.batches import batches, need_even, restore_choices, stop_if_asked
 from harness.meter import clock, words
 from harness.table import count
 from harness.threads import hint
@@ -63,6 +62,7 @@ class Run:
             with checkpoint.fitting(self.folder / "weights.pt"):
                 contents.need_finished(saved, *expected)
             self.history, self.best = saved["history"], {"weights": saved["weights"]}
+            restore_choices(self, saved)
             return
         if saved := self.half_way:
             with checkpoint.fitting(self.folder / "state.pt"):
@@ -70,7 +70,7 @@ class Run:
                 checkpoint.restore(saved, state, self.device)
             self.epoch, self.history = saved["epoch"], saved["history"]
             self.best, self.example, self.resumed = saved["best"], saved["example"], saved["middle"]
-            restore_threads(self)
+            restore_choices(self, saved)
         elif not self.settings.dry_run:
             lock.hold(self.folder, new=not self.settings.fresh)
             self.save()

@@ -61,11 +61,15 @@ def hint(history, made_by):
 def steps(model, inputs):
     """A function that does forward and backward of a copy of a model; nothing is drawn by it."""
     model = copy.deepcopy(model).train()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.SyncBatchNorm):
+            layer.eval()  # or it would wait for the other ranks
     devices = [part.device for part in inputs[:1] if part.is_cuda]
 
     def step():
         with torch.random.fork_rng(devices):
             added(model(*inputs)).backward()
+        model.zero_grad()
 
     return step
 

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from functools import partial
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 BROKEN = 10  # unreadable files that a split may have
 AHEAD = 2  # batches that a worker decodes before they are asked for
-SHARED = "/dev/shm"  # where Linux keeps the memory that processes share; elsewhere it has no bounds
+SHARED = "/dev/shm"  # where Linux keeps the memory that processes share
 
 
 class FolderLoader(DataLoader):
@@ -45,7 +46,7 @@ class FolderLoader(DataLoader):
             prefetch_factor=AHEAD if workers else None,
             worker_init_fn=deaf,
             persistent_workers=workers > 0,
-            collate_fn=partial(packed, shared=4 * ranks.WORLD * in_flight < shareable()),
+            collate_fn=partial(packed, shared=workers > 0 and 2 * in_flight < shareable()),
             generator=torch.Generator(),  # so that starting workers draws nothing from the global
         )
 
@@ -93,13 +94,15 @@ class FolderLoader(DataLoader):
                             )
                 if readable:
                     yield torch.as_tensor(images), *map(torch.tensor, zip(*readable))
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, EOFError) as error:
             raise Refusal(f"reading images failed ({reason(error)}): try --workers 0") from None
 
 
 def shareable():
-    """Bytes of memory that processes can share here; containers often have 64 MB."""
-    return shutil.disk_usage(SHARED).free if os.path.isdir(SHARED) else math.inf
+    """Bytes that this rank can share with its workers; containers often have 64 MB."""
+    if sys.platform != "linux":
+        return math.inf
+    return shutil.disk_usage(SHARED).free / ranks.BESIDE if os.path.isdir(SHARED) else 0
 
 
 def packed(samples, shared):
@@ -110,12 +113,15 @@ def packed(samples, shared):
     readable = [image for image, *_ in samples if image is not None]
     images = np.stack(readable) if readable else np.empty(0)
     rows = [(label, path, image is None) for image, label, path in samples]
-    return torch.from_numpy(images) if shared else images, rows
+    return torch.from_numpy(images).share_memory_() if shared else images, rows
 
 
 @atexit.register
 def end_workers():
-    """Those of loaders that are still there at the end: they are deaf to what would end them."""
+    """Those that are still there at the end: they are deaf to the signal that Python sends them."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when one is killed
     for worker in multiprocessing.active_children():
         if worker.daemon:
             worker.kill()
+            worker.join()
