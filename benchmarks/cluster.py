@@ -48,7 +48,7 @@ def main():
         "--teraflops", type=float, default=40.0, help="useful 10^12 operations a second of a GPU"
     )
     teraflops = parser.parse_args().teraflops
-    print(f"at {teraflops:g} teraflops a GPU; activations in float32, half of that in bf16")
+    print(f"at {teraflops:g} teraflops a GPU; activations in float32, less of them in bf16")
     print("recipe, epochs, batch: operations, GPU hours; GB for a batch: activations + weights;")
     print("images a second that four GPUs take")
     models = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))

@@ -2,7 +2,8 @@
 
     python benchmarks/gpu.py                 all branches
     python benchmarks/gpu.py LeNet VGG       these
-    python benchmarks/gpu.py --compile VGG   instead, the laptop recipe compiled and not
+    python benchmarks/gpu.py --laptop        the laptop recipes alone; --paper: the others alone
+    python benchmarks/gpu.py --compile VGG   the laptop recipe alone, compiled and not
 
 Of each laptop recipe: examples trained per second in float32 and in bf16, with convolutions in the
 layout that train.py gives them (channels_last), and in PyTorch's ordinary one. Of each paper
@@ -96,12 +97,13 @@ def paper(words):
     few = ["--workers", "2"] if "--data" in words and "imagenet" in words[-1] else []
     for precision in ("fp32", "bf16"):
         torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()  # by the networks before
         again = [*words, *few, "--precision", precision]
         alone = watched(train, again, LONGEST / 2, Again, most=STEPS)
         macs = table.count(alone["run"].state["model"], alone["run"].meter.example)["macs"]
         found[f"{precision} alone"] = alone["speed"]
         found[f"{precision} TFLOP/s"] = 6 * macs * alone["speed"] / 1e12
-        found[f"{precision} GB"] = torch.cuda.max_memory_allocated() / 1e9
+        found[f"{precision} GB"] = (torch.cuda.max_memory_allocated() - held) / 1e9
     print(json.dumps(found))
 
 
@@ -136,9 +138,10 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
-    parser.add_argument("--compile", action="store_true", help="the laptop recipe, compiled")
-    parser.add_argument("--laptop", action="store_true", help="the laptop recipes alone")
-    parser.add_argument("--paper", action="store_true", help="the paper recipes alone")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--compile", action="store_true", help="the laptop recipes, compiled")
+    part.add_argument("--laptop", action="store_true", help="the laptop recipes alone")
+    part.add_argument("--paper", action="store_true", help="the paper recipes alone")
     options = parser.parse_args()
     if unknown := set(options.models) - {*names}:
         parser.error(f"there is no {min(unknown)}")
@@ -150,10 +153,9 @@ def main():
             images, compiled = "images" in model["parts"], options.compile
             words = [*["images"] * images, *["compiled"] * compiled]
             print(model["name"], child(home / model["name"], "--measure", *words), flush=True)
-        if options.compile or options.laptop:
-            return
-        made = folder_of_photographs(Path(folder))
-        for model in wanted:
+        papers = [] if options.compile or options.laptop else wanted
+        made = folder_of_photographs(Path(folder)) if papers else None
+        for model in papers:
             words = FREE.get(model["name"], ["--data", made] if "images" in model["parts"] else [])
             print(model["name"], child(home / model["name"], "--paper-recipe", *words), flush=True)
     import torch

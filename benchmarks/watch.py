@@ -19,7 +19,8 @@ def watched(train, words, seconds, feed=None, sync=False, most=None):
     most: steps, if these come first. feed: makes another loader of the recipe's. sync: whether each
     step waits for its loss, as `.item()` does. {"speed": examples a second, "inside": the share of
     the time in forward, loss, backward and optimizer, "step": the median of a step, "batch":
-    examples a step, "steps", "run"}.
+    examples a step, "steps", "run"}. On a GPU, which works on while Python goes ahead, "inside" and
+    "step" mean nothing.
     """
     import torch
 

@@ -2,7 +2,7 @@
 
 The first two fit in memory, so a data set is one uint8 tensor of images and one of labels, and a
 batch is cut out of them and transformed as a whole: one call for 128 images, not 128 calls. The
-images of a folder are decoded by worker processes (folder.py), which bring them to one size; from
+images of a folder are decoded by worker processes (loader.py), which bring them to one size; from
 there on they are treated the same.
 """
 
