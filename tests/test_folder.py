@@ -278,11 +278,17 @@ images, labels = next(batches := iter(loader))
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch):
-    monkeypatch.setattr(harness.folder, "decode", lambda *args: os._exit(9))
+@pytest.mark.parametrize("shared, words", [(0, ""), (math.inf, "negative dimension")])
+def test_a_worker_that_dies_is_one_line(harness, loader, monkeypatch, shared, words):
+    """As where there is less memory to share than there was."""
+    monkeypatch.setattr(harness.loader, "shareable", lambda: shared)
+    if not shared:
+        monkeypatch.setattr(harness.folder, "decode", lambda *args: os._exit(9))
+    monkeypatch.setattr(torch.Tensor, "share_memory_", lambda tensor: torch.empty(-1))
     made = loader(4, 2, workers=1)
     made.multiprocessing_context = "fork"  # the worker has what was replaced
-    with pytest.raises(harness.folder.Refusal, match="^reading images failed.*--workers 0$"):
+    said = f"^reading images failed.*{words}.*--workers 0$"
+    with pytest.raises(harness.folder.Refusal, match=said):
         epoch(made)
 
 

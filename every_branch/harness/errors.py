@@ -67,9 +67,10 @@ def quoted(value):
 
 
 def reason(error):
-    """An exception in one line."""
+    """An exception in one line; of one that a DataLoader's worker passed on, what that was."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.strip().splitlines()[0]
+    lines = text.strip().splitlines()
+    return lines[-1] if lines[0].startswith("Caught ") else lines[0]
 
 
 def out_of_memory(error):
