@@ -145,6 +145,10 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.models) - {*names}:
         parser.error(f"there is no {min(unknown)}")
+    import torch
+
+    if not torch.cuda.is_available():
+        parser.error("PyTorch sees no NVIDIA GPU here")
     wanted = [model for model in models if not options.models or model["name"] in options.models]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "all")
@@ -158,10 +162,9 @@ def main():
         for model in papers:
             words = FREE.get(model["name"], ["--data", made] if "images" in model["parts"] else [])
             print(model["name"], child(home / model["name"], "--paper-recipe", *words), flush=True)
-    import torch
-
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    print(f"{card}, {os.cpu_count()} cores, PyTorch {torch.__version__}, {platform.machine()}")
+    print(
+        f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, PyTorch {torch.__version__}, {platform.machine()}"
+    )
 
 
 if __name__ == "__main__":
