@@ -1,6 +1,6 @@
 """Training on a GPU: each laptop recipe in several ways, and fifty steps of each paper recipe.
 
-    python benchmarks/gpu.py                 all branches
+    python benchmarks/gpu.py                 all branches, in some ten minutes
     python benchmarks/gpu.py LeNet VGG       these
     python benchmarks/gpu.py --laptop        the laptop recipes alone; --paper: the others alone
     python benchmarks/gpu.py --compile VGG   the laptop recipe alone, compiled and not
@@ -120,6 +120,15 @@ def child(folder, *words):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def show(name, found):
+    """Print what was measured of a branch, in a line."""
+    if isinstance(found, dict):
+        numbers = {key: value for key, value in found.items() if not isinstance(value, str)}
+        found |= {key: f"{value:,.4g}" for key, value in numbers.items()}
+        found = ", ".join(f"{key}: {value}" for key, value in found.items())
+    print(f"{name}: {found or 'has no paper recipe'}", flush=True)
+
+
 def folder_of_photographs(home):
     """A folder like ImageNet's, of few different photographs."""
     paths = photographs(home / "made", PHOTOGRAPHS)
@@ -156,15 +165,14 @@ def main():
         for model in wanted if not options.paper else ():
             images, compiled = "images" in model["parts"], options.compile
             words = [*["images"] * images, *["compiled"] * compiled]
-            print(model["name"], child(home / model["name"], "--measure", *words), flush=True)
+            show(model["name"], child(home / model["name"], "--measure", *words))
         papers = [] if options.compile or options.laptop else wanted
         made = folder_of_photographs(Path(folder)) if papers else None
         for model in papers:
             words = FREE.get(model["name"], ["--data", made] if "images" in model["parts"] else [])
-            print(model["name"], child(home / model["name"], "--paper-recipe", *words), flush=True)
-    print(
-        f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, PyTorch {torch.__version__}, {platform.machine()}"
-    )
+            show(model["name"], child(home / model["name"], "--paper-recipe", *words))
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"{torch.cuda.get_device_name()}, {machine}, PyTorch {torch.__version__}")
 
 
 if __name__ == "__main__":
