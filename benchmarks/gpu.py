@@ -123,10 +123,14 @@ def child(folder, *words):
 def show(name, found):
     """Print what was measured of a branch, in a line."""
     if isinstance(found, dict):
-        numbers = {key: value for key, value in found.items() if not isinstance(value, str)}
-        found |= {key: f"{value:,.4g}" for key, value in numbers.items()}
-        found = ", ".join(f"{key}: {value}" for key, value in found.items())
+        found = ", ".join(f"{key}: {rounded(value)}" for key, value in found.items())
     print(f"{name}: {found or 'has no paper recipe'}", flush=True)
+
+
+def rounded(value):
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def folder_of_photographs(home):
