@@ -12,7 +12,6 @@ most memory. Then full-size steps against torchvision's networks (step.py), and 
 second by one worker, against the reference transforms of torchvision. All take turns in one run.
 """
 
-import argparse
 import importlib
 import json
 import os
@@ -31,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 import branches
 
 from step import BATCH as FULL_SIZE
-from watch import photographs, product, watched
+from watch import asked_for, photographs, product, watched
 
 ROUNDS, SECONDS, WORKERS = 3, 3.0, (0, 1, 2)
 GOALS = {"LeNet": 0.806, "AlexNet": 0.880, "VGG": 0.919, "GoogLeNet": 0.888, "ResNet": 0.912}
@@ -181,17 +180,8 @@ def child(folder, *words):
 
 
 def main():
-    models = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
-    names = [model["name"] for model in models]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
-    parser.add_argument("--goals", action="store_true", help="how long to d2l's accuracy")
-    options = parser.parse_args()
-    if unknown := set(options.models) - {*names}:
-        parser.error(f"there is no {min(unknown)}")
-    wanted = options.models or names
+    models, options = asked_for(__doc__, goals="how long to d2l's accuracy")
+    wanted = [model["name"] for model in models]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "all")
         branches.preview(home)
@@ -213,8 +203,6 @@ def main():
         )
         print(f"{'':<12}" + "".join(f"{head:>11}" for head in heads))
         for model in models:
-            if model["name"] not in wanted:
-                continue
             in_memory = "images" in model["parts"]
             found = child(home / model["name"], "--measure", *["images"] * in_memory)
             best = max((found[f"usual, {n}"] for n in WORKERS), default=0) if in_memory else 0

@@ -9,7 +9,6 @@ it starts there. All take turns in one run; a figure is the median over the roun
 trained per second, from the second step on.
 """
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -27,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 import branches
 
-from watch import watched
+from watch import asked_for, watched
 
 ROUNDS, SECONDS, WAYS = 2, 2.0, ("1 thread", "PyTorch's", "chosen")
 COUNTING = "while True:\n    for i in range(10**6): pass"
@@ -65,20 +64,13 @@ def measure():
 
 
 def main():
-    names = [model["name"] for model in branches.read_path((ROOT / "path.toml").read_text("utf-8"))]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
-    wanted = parser.parse_args().models
-    if unknown := set(wanted) - {*names}:
-        parser.error(f"there is no {min(unknown)}")
+    models, _ = asked_for(__doc__)
     columns = [f"{count}, {way}" for count in range(3) for way in WAYS]
     print("examples per second beside 0, 1, 2 busy programs (threads chosen there)")
     print(f"{'':<12}" + "".join(f"{column:>15}" for column in columns), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         branches.preview(Path(folder, "all"))
-        for name in wanted or names:
+        for name in [model["name"] for model in models]:
             done = subprocess.run(
                 [sys.executable, __file__, "--in-branch"],
                 cwd=Path(folder, "all", name),

@@ -13,7 +13,6 @@ loaded; the operations a second of the latter; and the most memory. From the sec
 branch after another, so that nothing else uses the GPU.
 """
 
-import argparse
 import importlib
 import itertools
 import json
@@ -30,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import branches
 
-from watch import photographs, watched
+from watch import asked_for, photographs, watched
 
 SECONDS, STEPS, LONGEST = 1.0, 50, 12.0
 PHOTOGRAPHS, CLASSES, EACH = 200, 1000, 14
@@ -89,12 +88,13 @@ def paper(words):
     if "paper" not in train.RECIPES:
         return print("null")
     words = ["--recipe", "paper", *words]
+    few = []
     if Path("harness", "images.py").exists():
-        importlib.import_module("harness.images").COLORED = 200  # its mean color: is not measured
+        importlib.import_module("harness.images").COLORED = 200  # for a mean color, not measured
+        few = ["--workers", "2"]  # which then soon have nothing more to do
     ours = watched(train, words, LONGEST, most=STEPS)
     found = {"examples/s": ours["speed"], "batch": ours["batch"], "steps": ours["steps"]}
     found["chosen"] = ours["run"].made_by["precision"]
-    few = ["--workers", "2"] if "--data" in words and "imagenet" in words[-1] else []
     for precision in ("fp32", "bf16"):
         torch.cuda.reset_peak_memory_stats()
         held = torch.cuda.memory_allocated()  # by the networks before
@@ -145,24 +145,17 @@ def folder_of_photographs(home):
 
 
 def main():
-    models = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
-    names = [model["name"] for model in models]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    wanted, options = asked_for(
+        __doc__,
+        compile="the laptop recipes, compiled and not",
+        laptop="the laptop recipes alone",
+        paper="the paper recipes alone",
     )
-    parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument("--compile", action="store_true", help="the laptop recipes, compiled")
-    part.add_argument("--laptop", action="store_true", help="the laptop recipes alone")
-    part.add_argument("--paper", action="store_true", help="the paper recipes alone")
-    options = parser.parse_args()
-    if unknown := set(options.models) - {*names}:
-        parser.error(f"there is no {min(unknown)}")
     import torch
 
     if not torch.cuda.is_available():
-        parser.error("PyTorch sees no NVIDIA GPU here")
-    wanted = [model for model in models if not options.models or model["name"] in options.models]
+        print("gpu.py: PyTorch sees no NVIDIA GPU here", file=sys.stderr)
+        sys.exit(2)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "all")
         branches.preview(home)

@@ -1,5 +1,6 @@
-"""What the benchmarks share: a training that is watched, a large product, made photographs."""
+"""What the benchmarks share: a command line, a training that is watched, what it trains on."""
 
+import argparse
 import contextlib
 import importlib
 import io
@@ -11,6 +12,29 @@ SIDE = 2048  # of the matrices of a large product
 
 class EnoughError(Exception):
     """So many seconds, or steps, as are measured."""
+
+
+def asked_for(description, **flags):
+    """(path.toml's entries of the models that the command line names, or of all; its options).
+
+    flags: {name: help} of those that it may have besides, one at a time.
+    """
+    import branches  # which the programs have made findable
+
+    models = branches.todays_models()
+    names = [model["name"] for model in models]
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", metavar="model", help=f"of {', '.join(names)}")
+    if flags:  # a group without any cannot be shown
+        one_of_them = parser.add_mutually_exclusive_group()
+    for name, what in flags.items():
+        one_of_them.add_argument(f"--{name}", action="store_true", help=what)
+    options = parser.parse_args()
+    if unknown := set(options.models) - {*names}:
+        parser.error(f"there is no {min(unknown)}")
+    return [model for model in models if model["name"] in (options.models or names)], options
 
 
 def watched(train, words, seconds, feed=None, sync=False, most=None):

@@ -10,7 +10,6 @@ from conftest import run_python
 import pytest
 import test_contract_training as contract
 import torch
-from test_contract_training import outcome, smaller
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU, or GPU=1 is not set", allow_module_level=True)
@@ -28,7 +27,7 @@ def test_the_network_is_that_of_the_cpu(branch, monkeypatch):
         raise CapturedError(self.state["model"], next(iter(loader))[0])
 
     monkeypatch.setattr(branch.run.Run, "batches", captured)
-    words = ("--device", "cpu", "--batch-size", 20, *smaller(branch, "laptop"))
+    words = ("--device", "cpu", "--batch-size", 20, *contract.smaller(branch, "laptop"))
     with pytest.raises(CapturedError) as found:
         branch.train.fit(branch.parse(*words))
     model, inputs = found.value.args
@@ -49,10 +48,10 @@ def test_the_network_is_that_of_the_cpu(branch, monkeypatch):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_trains_there_twice_with_the_same_bits(branch, precision):
     words = ("--precision", precision, "--epochs", 2, "--limit", 200, "--batch-size", 50)
-    words += ("--fresh", *smaller(branch, "laptop"))
-    rows, weights, _, printed = outcome(branch, *words)
+    words += ("--fresh", *contract.smaller(branch, "laptop"))
+    rows, weights, _, printed = contract.outcome(branch, *words)
     assert f"on {torch.cuda.get_device_name()} ({precision}" in printed
-    again, others, *_ = outcome(branch, *words)
+    again, others, *_ = contract.outcome(branch, *words)
     assert again == rows and all(torch.equal(weights[name], others[name]) for name in weights)
 
 

@@ -37,6 +37,7 @@ class FolderLoader(DataLoader):
         self.transform, self.device, self.smallest = transform, device, smallest
         batch_size //= ranks.WORLD if share == "part" else 1  # images are dealt out one by one
         sampler = RandomSampler if shuffle else SequentialSampler
+        # Half of what can be shared is left to others, and to photographs that are no squares.
         in_flight = (1 + AHEAD) * workers * batch_size * 3 * images.size**2  # bytes, at least
         super().__init__(
             images,
