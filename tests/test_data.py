@@ -214,3 +214,12 @@ def test_a_crop_is_a_window_of_its_own_image(harness):
     expected = images[:, :, 0, 0, None, None] + corners.view(-1, 1, 1, 1) + window
     assert (crops == expected).all()
     assert set(corners.tolist()) == {6 * y + x for y in range(3) for x in range(4)}
+    assert harness.vision.random_crop(images[..., :5], 5).equal(images[..., :5])
+
+
+@pytest.mark.parametrize("height, width", [(28, 28), (32, 20)])
+def test_places_to_sample_are_pytorchs(harness, height, width):
+    torch.manual_seed(0)
+    transform = torch.randn(3, 2, 3)
+    expected = torch.nn.functional.affine_grid(transform, [3, 1, height, width], False)
+    torch.testing.assert_close(harness.vision.affine_grid(transform, height, width), expected)

@@ -195,7 +195,9 @@ def test_a_text_of_ones_own(branch, tmp_path):
     assert done.code == 2 and "divided into three" in done.err
 
 
-@pytest.mark.parametrize("words", ["train.py --sample x", "experiments.py lags --blocks 5"])
+@pytest.mark.parametrize(
+    "words", ["train.py --sample x", "train.py --dropout 0.1", "experiments.py lags --blocks 5"]
+)
 def test_a_task_refuses_what_it_has_no_use_for(branch, words):
     done = branch(*words.split(), "--data", "adding", "--limit", 64, "--epochs", 1)
     assert done.code == 2 and words.split()[-2] in done.err and not branch.runs()

@@ -2,11 +2,12 @@
 
     python train.py                      the laptop recipe, on the Fashion-MNIST that ships
     python train.py --data cifar10       the same on small photographs, which are downloaded
-    python train.py --dropout 0          what if? --help lists such ablations
+    python train.py --activation tanh    what if? --help lists such ablations
     python train.py --recipe paper --data <folder with ImageNet>
                                          the training of 2012, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
@@ -30,7 +31,7 @@ import torch.nn.functional as F
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
-    side: Count  # pixels that images are brought to, before a crop
+    side: Count  # pixels that the shorter side of an image is brought to
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
     activation: Literal["relu", "tanh"] = "relu"  # of a unit
@@ -138,7 +139,7 @@ def fit(recipe):
             optimizer, "max", 0.1, PATIENCE, threshold=0, min_lr=recipe.lr / 1000
         )
     else:
-        # Of today, not of 2012: these epochs are too few to wait for plateaus.
+        # A schedule of today: the paper's is too slow for so few epochs.
         schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, optimizer=optimizer, schedule=schedule):

@@ -8,7 +8,7 @@
                                          the training of 2015, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py puts batch normalization to the test: python experiments.py --help.
+experiments.py puts the idea to the test: python experiments.py --help.
 Sections (4.1) and (4.2) are those of the paper on batch normalization, others are GoogLeNet's.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
@@ -45,7 +45,7 @@ class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
     scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
-    image_size: Count  # pixels of a patch, which is what the network sees
+    image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
     averaging: Share  # decay of the average of the weights, in a step
     weight_decay: Positive = 2e-4  # GoogLeNet's
@@ -149,7 +149,7 @@ def fit(recipe, measure=None):
         steps = max(1, round(recipe.decay_every * len(train)))
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, steps, 0.96)
     else:
-        # Of today, not of 2015: fifteen epochs are too few for so slow a decay.
+        # A schedule of today: the paper's is too slow for so few epochs.
         schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, averaged=averaged, optimizer=optimizer, schedule=schedule):

@@ -7,6 +7,7 @@
                                          the training of 2014, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
@@ -42,7 +43,7 @@ class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
     scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
-    image_size: Count  # pixels of a patch, which is what the network sees
+    image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
     averaging: Share  # decay of the average of the weights, in a step
     aux: bool = True  # auxiliary classifiers
@@ -67,7 +68,7 @@ RECIPES = {
     ),
     "paper": Recipe(
         data=None,
-        epochs=90,  # this, the batch, the rate and the weight decay are ours: it gives none
+        epochs=90,
         batch_size=128,
         lr=1e-2,
         side=352,
@@ -75,7 +76,7 @@ RECIPES = {
         scales=(256, 288, 320, 352),
         image_size=224,
         width=1.0,
-        averaging=0.9999,  # ours, too
+        averaging=0.9999,  # ours, as are epochs, batch, rate and weight decay: it gives none
     ),
 }
 AT_ONCE = 250  # crops that the network is given together at test
@@ -89,9 +90,8 @@ def prepare(images, side, mean):
 def random_patches(images, area, size):
     """Random parts of images [B, C, H, H], brought to [B, C, size, size] (6).
 
-    Each covers a share of its image between the two of `area`, all equally likely. Its aspect
-    ratio is between 3/4 and 4/3, with a logarithm drawn evenly, and narrower where the patch
-    would not fit in otherwise; the paper says neither.
+    Each covers a share of its image drawn evenly from `area`. The logarithm of its aspect ratio is
+    drawn evenly, from 3/4 to 4/3 or less, where the patch would not fit in; the paper says neither.
     """
     count, device = len(images), images.device
     share = torch.empty(count, device=device).uniform_(*area)
@@ -170,7 +170,7 @@ def fit(recipe):
         # Four percent less every eight epochs (6).
         schedule = torch.optim.lr_scheduler.StepLR(optimizer, 8 * len(train), 0.96)
     else:
-        # Of today, not of 2014: fifteen epochs are too few for so slow a decay.
+        # A schedule of today: the paper's is too slow for so few epochs.
         schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, averaged=averaged, optimizer=optimizer, schedule=schedule):

@@ -8,14 +8,14 @@
     python train.py --recipe paper --data temporal-order
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py shows what memory cells are for: python experiments.py --help.
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from harness import language, writing
+from harness import language
 from harness.errors import program
 from harness.run import Run
 from harness.schedule import constant, one_cycle
@@ -76,7 +76,6 @@ def fit(recipe):
     else:
         text = language.Data(recipe)
         run = Run("LSTM", recipe, **text.identity)
-        writing.need_finished(run)
         train = text.loader(run.device)
         model = LanguageModel(len(text.vocabulary), *cells, recipe.dropout)
         criterion = language.cross_entropy

@@ -9,7 +9,7 @@
                                          the training of 2015, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py shows what shortcuts are for: python experiments.py --help.
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
@@ -171,7 +171,7 @@ def fit(recipe, measure=None):
         falling = partial(factor, steps=recipe.epochs * len(train), warm_up=recipe.warm_up)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, falling)
     else:
-        # A schedule of today, not of 2015: fifteen epochs are too few to wait for plateaus.
+        # A schedule of today: the paper's is too slow for so few epochs.
         schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, optimizer=optimizer, schedule=schedule):

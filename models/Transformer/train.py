@@ -9,7 +9,7 @@
     python train.py --recipe paper       the base model and the training of 2017, on the verses
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py compares norms, heads and positions: python experiments.py --help.
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 

@@ -10,7 +10,7 @@
                                          the training of 2014, on your photographs
     python train.py --dry-run            does everything work? one batch, nothing written
 
-experiments.py asks how much depth pays: python experiments.py --help.
+experiments.py puts the idea to the test: python experiments.py --help.
 Results go to checkpoints/. The same command goes on with a run that was stopped.
 """
 
@@ -159,7 +159,7 @@ def fit(recipe):
             optimizer, "max", 0.1, PATIENCE, threshold=0, min_lr=recipe.lr / 1000
         )
     else:
-        # Of today, not of 2014: forty epochs are too few to wait for plateaus.
+        # A schedule of today: the paper's is too slow for so few epochs.
         schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
 
     for epoch in run.epochs(model=model, optimizer=optimizer, schedule=schedule):

@@ -22,11 +22,6 @@ def write(model, vocabulary, begin, characters, temperature=1.0, seed=0):
     return begin + vocabulary.decode(written)
 
 
-def need_finished(run):
-    """Refusal if --sample asks for text, and the run is not finished."""
-    use.need_finished(run, "sample")
-
-
 def sample(run, model, vocabulary):
     """Print what a finished run writes after --sample."""
     use.bring_back(run, model)
