@@ -215,3 +215,9 @@ def test_reversing_looks_along_the_anti_diagonal(branch):
 
 def test_what_people_type_is_written_as_the_verses_are(branch):
     assert branch.words.plain("“King’s” e\u0301l ‘mes’") == "\"King's\" él 'mes'"
+
+
+def test_days_are_counted_as_people_count_them(branch):
+    days = 1, 2, 3, 4, 10, 11, 12, 13, 20, 21, 22, 23, 30, 31
+    ordinals = "1st 2nd 3rd 4th 10th 11th 12th 13th 20th 21st 22nd 23rd 30th 31st"
+    assert " ".join(map(branch.pairs.ordinal, days)) == ordinals

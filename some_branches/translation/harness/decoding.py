@@ -9,11 +9,13 @@ import torch
 def beam_search(model, source, beam=1, longest=50, alpha=0.0):
     """For each row of source [B, S], the tokens of the best translation that is found.
 
-    beam: how many hypotheses are kept a sentence. alpha: of the length penalty; 0 takes what is
-    most probable, more of it prefers longer ones (Wu et al., arXiv 1609.08144, equation 14).
+    beam: how many hypotheses are kept a sentence. longest: tokens at most, a number or [B]; where
+    hypotheses have ended by then, the best of those is taken. alpha: of the length penalty; 0 takes
+    what is most probable, more of it prefers longer ones (Wu et al., arXiv 1609.08144, equation 14).
     """
     model.eval()
     device, found = source.device, [None] * len(source)
+    longest = torch.as_tensor(longest, device=device).expand(len(source))
     memory = model.encode(source.repeat_interleave(beam, 0))
     going = torch.arange(len(source), device=device)  # sentences with a hypothesis that goes on
     prefix = torch.full((len(source), beam, 1), BEGIN, device=device)
@@ -36,9 +38,10 @@ def beam_search(model, source, beam=1, longest=50, alpha=0.0):
         prefix = prefix.gather(1, parent[..., None].expand_as(prefix))
         prefix = torch.cat([prefix, token[..., None]], 2)
 
-        over = done.all(1) | (prefix.shape[2] > longest)
+        over = done.all(1) | (prefix.shape[2] > longest[going])
         if over.any():  # no more work for these
-            for sentence, row in zip(going[over].tolist(), prefix[over, 0, 1:].tolist()):
+            for sentence, rows in zip(going[over].tolist(), prefix[over, :, 1:].tolist()):
+                row = next((row for row in rows if END in row), rows[0])
                 found[sentence] = row[: row.index(END)] if END in row else row
             memory = tuple(part[(~over).repeat_interleave(beam)] for part in memory)
             state = going, prefix, total, length, done

@@ -55,18 +55,25 @@ def reversal(draws):
     return text, text[::-1]
 
 
+def ordinal(number):
+    """1st, 2nd, 3rd, 4th, 11th, up to 99th."""
+    endings = {1: "st", 2: "nd", 3: "rd"} if number // 10 != 1 else {}
+    return f"{number}{endings.get(number % 10, 'th')}"
+
+
 def date(draws):
     """A day of two centuries as people write it, and as computers do."""
     day = datetime.date(1900, 1, 1) + datetime.timedelta(draws.randrange(73_049))
     months = "January February March April May June July August September October November December"
     month = months.split()[day.month - 1]
+    short = month[:3] + "." * (month != "May")
     ways = (
         f"{day.day} {month} {day.year}",
         f"{month} {day.day}, {day.year}",
-        f"{month[:3]}. {day.day}, {day.year}",
+        f"{short} {day.day}, {day.year}",
         f"{day.day} {month[:3]} {day.year}",
         f"{day.day}/{day.month}/{day.year}",
-        f"the {day.day}th of {month.lower()} {day.year}",
+        f"the {ordinal(day.day)} of {month.lower()} {day.year}",
     )
     return draws.choice(ways), day.isoformat()
 

@@ -148,7 +148,7 @@ class Data:
             source = pad_sequence(rows, True, PAD).to(device)
             if source.shape[1] > most:
                 raise Refusal(f"{source.shape[1]} tokens: this network takes {most} at most")
-            longest = min(source.shape[1] + 10, most)
+            longest = torch.tensor([min(len(row) + 10, most) for row in rows])
             found += beam_search(model, source, beam, longest, ALPHA)
         return [self.target.decode(row) for row in found]
 
