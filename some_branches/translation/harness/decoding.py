@@ -9,9 +9,9 @@ import torch
 def beam_search(model, source, beam=1, longest=50, alpha=0.0):
     """For each row of source [B, S], the tokens of the best translation that is found.
 
-    beam: how many hypotheses are kept a sentence. longest: tokens at most, a number or [B]; where
-    hypotheses have ended by then, the best of those is taken. alpha: of the length penalty; 0 takes
-    what is most probable, more of it prefers longer ones (Wu et al., arXiv 1609.08144, equation 14).
+    beam: how many hypotheses are kept a sentence. longest: tokens at most, a number or [B]; of
+    hypotheses that have ended by then, the best is taken. alpha: of the length penalty; 0 takes
+    what is most probable, more prefers longer ones (Wu et al., arXiv 1609.08144, equation 14).
     """
     model.eval()
     device, found = source.device, [None] * len(source)
