@@ -1,6 +1,7 @@
 """RNNsearch: the paper's counts, the unit and the attention number by number, masks, the map."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
@@ -221,3 +222,25 @@ def test_days_are_counted_as_people_count_them(branch):
     days = 1, 2, 3, 4, 10, 11, 12, 13, 20, 21, 22, 23, 30, 31
     ordinals = "1st 2nd 3rd 4th 10th 11th 12th 13th 20th 21st 22nd 23rd 30th 31st"
     assert " ".join(map(branch.pairs.ordinal, days)) == ordinals
+
+
+@pytest.mark.parametrize("limit, count", [(8, 8), (100, 32)])
+def test_a_dry_run_takes_a_batch_or_less(branch, limit, count):
+    recipe = branch.parse("--data", "dates", "--dry-run", "--batch-size", 32, "--limit", limit)
+    parts = branch.translation.Data(recipe, partial(branch.train.vocabularies, most=9)).parts
+    assert {len(pairs) for pairs in parts.values()} == {count}
+
+
+def test_the_search_that_translates(branch, monkeypatch):
+    """Four hypotheses, a length penalty of 1, and at most ten tokens more than each source has."""
+    asked = []
+
+    def search(model, source, beam, longest, alpha):
+        asked.append((beam, longest.tolist(), alpha))
+        return [[]] * len(source)
+
+    monkeypatch.setattr(branch.translation, "beam_search", search)
+    recipe = branch.parse("--data", "reversal", "--limit", 50)
+    data = branch.translation.Data(recipe, partial(branch.train.vocabularies, most=99))
+    assert data.translate(torch.nn.Identity(), ["abc", "a"], "cpu") == ["", ""]
+    assert asked == [(4, [3 + 1 + 10, 1 + 1 + 10], 1.0)]

@@ -5,7 +5,13 @@ import math
 from collections import Counter
 
 from conftest import clean
-from translators import padding_changes_nothing, scores_depend_on_the_source_and_no_later_token
+from translators import (
+    again,
+    copied,
+    equal_with_gradients,
+    padding_changes_nothing,
+    scores_depend_on_the_source_and_no_later_token,
+)
 
 import pytest
 import torch
@@ -23,16 +29,6 @@ def tiny(model, **arguments):
 
 def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def copied(mine, theirs):
-    """nn.MultiheadAttention's weights into ours."""
-    with torch.no_grad():
-        weights, biases = theirs.in_proj_weight.chunk(3), theirs.in_proj_bias.chunk(3)
-        for part, w, b in zip((mine.W_Q, mine.W_K, mine.W_V), weights, biases):
-            part.weight.copy_(w)
-            part.bias.copy_(b)
-        mine.W_O.load_state_dict(theirs.out_proj.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -83,11 +79,11 @@ def test_with_41000_tokens_table_3_comes_out_as_printed_but_for_the_big_model(mo
 
 def test_attention_is_pytorchs(model):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(2, 3, n, 4, dtype=torch.double) for n in (5, 7, 7))
-    mask = torch.rand(2, 1, 5, 7) > 0.4
+    ours = [torch.randn(2, 3, n, 4).double().requires_grad_() for n in (5, 7, 7)]
+    mask, theirs = torch.rand(2, 1, 5, 7) > 0.4, again(*ours)
     mask[..., 0] = True
-    found, weights = model.attention(q, k, v, mask)
-    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, mask))
+    found, weights = model.attention(*ours, mask)
+    equal_with_gradients(found, F.scaled_dot_product_attention(*theirs, mask), zip(ours, theirs))
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 3, 5, dtype=torch.double))
     assert not weights.masked_select(~mask).any()
 
@@ -111,14 +107,11 @@ def test_an_encoder_layer_is_pytorchs(model, norm):
         ours.load_state_dict(other.state_dict())
     padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
     x = torch.randn(2, 5, 12, dtype=torch.double, requires_grad=True)
-    y = x.detach().clone().requires_grad_()
+    (y,) = again(x)
     found = mine(x, ~padding[:, None, None])[~padding]
     expected = theirs(y, src_key_padding_mask=padding)[~padding]
-    torch.testing.assert_close(found, expected)
-    found.square().sum().backward()
-    expected.square().sum().backward()
-    torch.testing.assert_close(x.grad, y.grad)
-    torch.testing.assert_close(mine.feed_forward[0].weight.grad, theirs.linear1.weight.grad)
+    layers = (mine.feed_forward[0], theirs.linear1), (mine.attention, theirs.self_attn)
+    equal_with_gradients(found, expected, [(x, y)], layers)
 
 
 def test_a_decoder_layer_is_pytorchs(model):
@@ -129,12 +122,14 @@ def test_a_decoder_layer_is_pytorchs(model):
     copied(mine.to_source, theirs.multihead_attn)
     mine.feed_forward[0].load_state_dict(theirs.linear1.state_dict())
     mine.feed_forward[2].load_state_dict(theirs.linear2.state_dict())
-    x, source = (torch.randn(2, n, 12, dtype=torch.double) for n in (4, 6))
+    x, source = (torch.randn(2, n, 12).double().requires_grad_() for n in (4, 6))
+    y, read = again(x, source)
     causal = torch.ones(4, 4).tril().bool()
     known = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
     found, looked = mine(x, causal, source, known[:, None, None])
-    expected = theirs(x, source, tgt_mask=~causal, memory_key_padding_mask=~known)
-    torch.testing.assert_close(found, expected)
+    expected = theirs(y, read, tgt_mask=~causal, memory_key_padding_mask=~known)
+    layers = (mine.attention, theirs.self_attn), (mine.to_source, theirs.multihead_attn)
+    equal_with_gradients(found, expected, [(x, y), (source, read)], layers)
     assert looked.shape == (2, 3, 4, 6) and not looked[1, :, :, 4:].any()
 
 

@@ -1,4 +1,4 @@
-"""What every network that translates has to hold: masks, tested by perturbation."""
+"""What networks that translate have to hold: masks, tested by perturbation; PyTorch's layers."""
 
 import torch
 import torch.nn.functional as F
@@ -43,3 +43,36 @@ def scores_depend_on_the_source_and_no_later_token(network):
         assert changed(source, other_at(prefix, place)) == [expected] * 2
     for place in range(5):
         assert changed(other_at(source, place), prefix) == [[True] * 4] * 2
+
+
+def copied(mine, theirs):
+    """nn.MultiheadAttention's weights into ours."""
+    with torch.no_grad():
+        weights, biases = theirs.in_proj_weight.chunk(3), theirs.in_proj_bias.chunk(3)
+        for part, w, b in zip((mine.W_Q, mine.W_K, mine.W_V), weights, biases):
+            part.weight.copy_(w)
+            part.bias.copy_(b)
+        mine.W_O.load_state_dict(theirs.out_proj.state_dict())
+
+
+def again(*leaves):
+    """The same tensors once more, each with a gradient of its own."""
+    return [leaf.detach().clone().requires_grad_() for leaf in leaves]
+
+
+def equal_with_gradients(found, expected, leaves, layers=()):
+    """Outputs, and the gradients of the sum of their squares, of pairs of tensors and of layers.
+
+    layers: ours and PyTorch's; attention of ours has three matrices where PyTorch's has one.
+    """
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for mine, theirs in leaves:
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    for mine, theirs in layers:
+        if hasattr(theirs, "in_proj_weight"):
+            parts, whole = (mine.W_Q, mine.W_K, mine.W_V), theirs.in_proj_weight
+        else:
+            parts, whole = (mine,), theirs.weight
+        torch.testing.assert_close(torch.cat([part.weight.grad for part in parts]), whole.grad)
