@@ -238,7 +238,7 @@ def test_the_small_network_is_the_papers_and_equals_stock_layers(model, norm):
 
 
 def test_a_run_without_it_has_the_bits_of_googlenets_own(branch, every_branch, small):
-    """Same images, loss, optimizer, schedule, average of the weights."""
+    """Same images, loss, optimizer, schedule. The averages differ, and are off in 6 steps."""
     found, without = [], ("--norm", "none", "--lrn", "--dropout", 0.4)
     for each, more in ((branch, without), (every_branch["GoogLeNet"], ())):
         small(each, 20, 30)
@@ -284,8 +284,7 @@ def test_the_recipe_of_2015_has_the_papers_numbers(branch, train, small):
         assert [rate for rate, _ in seen] == pytest.approx(expected)
 
 
-def test_a_batch_of_one_image_is_refused_or_left_out(branch, small, tmp_path):
-    """Refused if it is known at the start, as the last may be; left out where a file is broken."""
+def test_a_batch_of_one_image_is_refused_or_left_out_of_a_folder(branch, small, tmp_path):
     small(branch, 60, 10)
     for words in ("--batch-size 1", "--limit 41 --batch-size 20", "--limit 1", "--batch-size 59"):
         for norm in ("batch", "torch"):
@@ -294,7 +293,8 @@ def test_a_batch_of_one_image_is_refused_or_left_out(branch, small, tmp_path):
     assert branch("train.py", *NARROW, "--norm", "none", "--limit", 1, "--epochs", 1).code == 0
     path = folder_of_images(tmp_path, 40) / "train" / "cat" / "0.png"
     path.write_bytes(path.read_bytes()[:30])
-    words = ("--data", tmp_path, "--epochs", 1, "--batch-size", 7, "--workers", 0)
-    with recorded_steps() as steps:
-        done = branch("train.py", *NARROW[2:], *words)  # 15 images are left
-    assert done.code == 0 and str(path) in done.err and len(steps) == 2
+    for size, batches in ((7, 2), (5, 3)):  # 15 of 16 images are left
+        words = ("--epochs", 1, "--batch-size", size, "--workers", 0)
+        with recorded_steps() as steps:
+            done = branch("train.py", *NARROW[2:], "--data", tmp_path, *words)
+        assert done.code == 0 and str(path) in done.err and len(steps) == batches

@@ -1,4 +1,4 @@
-"""ResNet against the paper's figures, torchvision's networks and PyTorch's layers."""
+"""ResNet against torchvision's networks and PyTorch's layers; its counts: test_resnet_counts.py."""
 
 import copy
 
@@ -10,65 +10,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
 NAME = "ResNet"
-# Parameters and multiply-accumulates, by depth and shortcut: Table 1, counted.
-SIZES = {
-    **dict.fromkeys([(18, "none"), (18, "A")], (11_515_688, 1_794_805_760)),
-    (18, "B"): (11_689_512, 1_814_073_344),
-    (18, "C"): (12_043_816, 1_878_298_624),
-    **dict.fromkeys([(34, "none"), (34, "A")], (21_623_848, 3_644_493_824)),
-    (34, "B"): (21_797_672, 3_663_761_408),
-    (34, "C"): (22_716_840, 3_830_747_136),
-    (50, "A"): (22_780_456, 3_498_311_680),
-    (50, "B"): (25_557_032, 3_857_973_248),
-    (50, "C"): (40_128_552, 6_324_224_000),
-    (101, "B"): (44_549_160, 7_570_194_432),
-    (152, "B"): (60_192_808, 11_282_415_616),
-}
-CIFAR = {  # parameters of A and of B; multiply-accumulates of A
-    20: (269_722, 272_474, 40_551_040),
-    32: (464_154, 466_906, 68_862_592),
-    44: (658_586, 661_338, 97_174_144),
-    56: (853_018, 855_770, 125_485_696),
-    110: (1_727_962, 1_730_714, 252_887_680),
-}
-OF_2016 = {  # depth, bottleneck, shortcut: parameters
-    (110, False, "A"): 1_727_962,
-    (164, True, "B"): 1_703_258,
-    (1001, True, "B"): 10_327_706,
-}
 STOCK = {18: "resnet18", 34: "resnet34", 50: "resnet50", 101: "resnet101", 152: "resnet152"}
-
-
-def parameters(net):
-    return sum(p.numel() for p in net.parameters())
-
-
-@pytest.mark.parametrize("depth, shortcut", SIZES)
-def test_imagenet_networks_have_the_papers_size(branch, model, depth, shortcut):
-    with torch.device("meta"):
-        net = model.ResNet(depth=depth, shortcut=shortcut)
-        counted = branch.table.count(net, torch.zeros(1, 3, 224, 224))
-    assert (counted["parameters"], counted["macs"]) == SIZES[depth, shortcut]
-    layers = [name for name, p in net.named_parameters() if p.dim() > 1 and "shortcut" not in name]
-    assert len(layers) == depth
-
-
-@pytest.mark.parametrize("depth", CIFAR)
-def test_cifar_networks_have_the_papers_size(branch, model, depth):
-    with torch.device("meta"):
-        plain, a, b = (model.CifarResNet(depth=depth, shortcut=kind) for kind in ("none", "A", "B"))
-        macs = branch.table.count(a, torch.zeros(1, 3, 32, 32))["macs"]
-    assert (parameters(a), parameters(b), macs) == CIFAR[depth] and parameters(plain) == parameters(
-        a
-    )
-
-
-@pytest.mark.parametrize("depth, bottleneck, shortcut", OF_2016)
-def test_preactivation_networks_have_the_size_of_2016s(model, depth, bottleneck, shortcut):
-    kind = {"depth": depth, "bottleneck": bottleneck, "shortcut": shortcut}
-    with torch.device("meta"):
-        net = model.CifarResNet(preactivation=True, **kind)
-    assert parameters(net) == OF_2016[depth, bottleneck, shortcut]
 
 
 def narrow(model, kind="ResNet", **knobs):
@@ -197,6 +139,66 @@ def test_preactivation_is_what_2016_writes(model, shortcut):
     x = normalized(net.activation[0], x)
     expected = F.linear(x.mean((2, 3)), net.fc.weight, net.fc.bias)
     torch.testing.assert_close(net.train()(images), expected)
+
+
+def written_out(net, images, blocks, layers, shortcut, preactivation):
+    """Scores of the network for ImageNet, line by line: Table 1 and Figure 5, or the order of 2016.
+
+    layers: of a block. The weights are a net's, in the order its layers were made in.
+    """
+    parts = (part for part in net.modules() if isinstance(part, (nn.Conv2d, nn.BatchNorm2d)))
+
+    def conv(x, stride=1):
+        weight = next(parts).weight
+        return F.conv2d(x, weight, None, stride, weight.shape[2] // 2)
+
+    def norm(x):
+        layer = next(parts)
+        return F.batch_norm(x, None, None, layer.weight, layer.bias, True)
+
+    def around(x, stride, maps):
+        if shortcut == "C" or shortcut == "B" and (stride == 2 or maps != x.shape[1]):
+            return conv(x, stride) if preactivation else norm(conv(x, stride))
+        x = x[:, :, ::stride, ::stride]
+        zeros = x.new_zeros(len(x), maps - x.shape[1], *x.shape[2:])
+        return 0 if shortcut == "none" else torch.cat([x, zeros], 1)
+
+    x = F.max_pool2d(F.relu(norm(conv(images, 2))), 3, 2, 1)
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            stride = 2 if stage > 0 and block == 0 else 1
+            if preactivation:
+                activated = x if stage == block == 0 else F.relu(norm(x))
+                y = conv(activated, stride)
+                for _ in range(layers - 1):
+                    y = conv(F.relu(norm(y)))
+                shared = shortcut == "C" or y.shape != x.shape
+                x = y + around(activated if shared else x, stride, y.shape[1])
+            else:
+                y = norm(conv(x, stride))
+                for _ in range(layers - 1):
+                    y = norm(conv(F.relu(y)))
+                x = F.relu(y + around(x, stride, y.shape[1]))
+    x = F.relu(norm(x)) if preactivation else x
+    return F.linear(x.mean((2, 3)), net.fc.weight, net.fc.bias)
+
+
+@pytest.mark.parametrize("preactivation", [False, True])
+@pytest.mark.parametrize("shortcut", ["A", "B", "C", "none"])
+@pytest.mark.parametrize("depth, layers, blocks", [(18, 2, (2, 2, 2, 2)), (50, 3, (3, 4, 6, 3))])
+def test_imagenet_networks_compute_what_is_written_out(
+    model, depth, layers, blocks, shortcut, preactivation
+):
+    """Scores and the gradients of all weights, in training."""
+    net = narrow(model, depth=depth, shortcut=shortcut, preactivation=preactivation).train()
+    images = torch.randn(3, 3, 64, 64, dtype=torch.double)
+    expected = written_out(net, images, blocks, layers, shortcut, preactivation)
+    (found, there), gradients = (net(images), expected), []
+    torch.testing.assert_close(found, there)
+    assert found.std(0).max() > 1e-3
+    for scores in (found, there):
+        gradients.append(torch.autograd.grad(scores.square().sum(), [*net.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-9)
 
 
 @torch.no_grad()

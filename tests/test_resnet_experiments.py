@@ -129,3 +129,17 @@ def test_the_ablations_differ_from_the_residual_network_in_one_thing(branch, mon
     diverging += networks
     with pytest.raises(branch.errors.Diverged, match="nothing to compare"):
         branch.experiments.ablations(base)
+
+
+@pytest.mark.parametrize("typed, rate", [("", "1e-05"), ("--lr 1e-6", "1e-06"), ("--lr 1", "1.0")])
+def test_a_rate_that_is_given_is_that_of_the_network_without_normalization(
+    branch, monkeypatch, typed, rate
+):
+    """Where none is given, it has one of its own, at which it does not diverge."""
+    seen, words = [], ["ablations", "--network", "no-norm", *typed.split()]
+    monkeypatch.setattr(branch.experiments, "race", lambda *arguments: seen.append(arguments))
+    with branch.imported():
+        branch.compare.experiment("", branch.experiments.EXPERIMENTS, words)
+    ((_, _, panels),) = seen
+    name = panels["32 layers"]["no-norm"].title()
+    assert name == f"laptop-experiment-ablations-lr-{rate}-no-norm-network-no-norm-seed0"

@@ -43,7 +43,8 @@ def check_number(kind, least, below=float("inf"), **arguments):
 def local_response_norm(a, n=5, k=2.0, alpha=1e-4, beta=0.75):
     """b_i = a_i / (k + alpha * sum of a_j^2 over the n maps j around map i)^beta (AlexNet, 3.3).
 
-    a: [B, maps, H, W]. PyTorch's own function divides alpha by n, which the paper does not.
+    a: [B, maps, H, W]. As printed: PyTorch's own function divides alpha by n, and so does the
+    authors' code, with the same alpha.
     """
     i = torch.arange(a.shape[1], device=a.device)
     near = (i[:, None] - i).abs() <= n // 2

@@ -72,7 +72,7 @@ NETWORKS = {  # what is different from the residual networks of degradation
     "C": {"shortcut": "C"},
     "half": {"shortcut_scale": 0.5},
     "preactivation": {"preactivation": True},
-    "no-norm": {"norm": False, "lr": 1e-5},  # whatever --lr says: with 1e-3 it diverges
+    "no-norm": {"norm": False, "lr": 1e-5},  # unless --lr says otherwise: with 1e-3 it diverges
 }
 SEEDS = 3
 
@@ -148,7 +148,8 @@ def ablations(recipe):
         if getattr(recipe, name) != getattr(ABLATIONS["laptop"], name):
             raise Refusal(f"{flag(name)}: it is what --network compares")
     names = [recipe.network] if recipe.network else NETWORKS
-    networks = {name: recipe.but(network=name, **NETWORKS[name]) for name in names}
+    given = {"lr": recipe.lr} if recipe.lr != ABLATIONS["laptop"].lr else {}
+    networks = {name: recipe.but(network=name, **NETWORKS[name] | given) for name in names}
     race("Ablations", recipe, {f"{recipe.depth} layers": networks})
 
 

@@ -9,8 +9,9 @@ Three of them see as much as one of 7x7, with little more than half the weights 
     paper                       | here                        | why
     ----------------------------|-----------------------------|-----------------------------------
     random weights of variance  | Glorot's initialization;    | the paper found later that it works
-    0.01, first four and full   | the former is init="0.1",   | without a network A trained before
-    layers from a trained A     | and --start-from            | (3.1)
+    0.01, first four and fully  | the former is init="0.1",   | without a network A trained before
+    connected layers from a     | and --start-from            | (3.1)
+    trained A                   |                             |
     full size                   | width and image_size, for   | it trains on a laptop; windows that
                                 | the laptop recipe           | exceed a feature map shrink to it
 
