@@ -26,6 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -163,12 +164,16 @@ def wanted(models, seeds, again):
     return runs
 
 
-def time_left(runs):
-    """In words, what these runs [(name, seed)] will take, going by the same branches' rows."""
+def time_left(runs, took):
+    """In words, what these runs [(name, seed)] will take.
+
+    It goes by the same branches' rows, or else by took, {name: seconds of each run now}.
+    """
     seconds = {}
     for row in read_rows():
         if row["run"] == LAPTOP and row["seconds"]:
             seconds.setdefault(row["branch"], []).append(float(row["seconds"]))
+    seconds = took | seconds
     known = [statistics.mean(seconds[name]) for name, _ in runs if name in seconds]
     if not known:
         return ""
@@ -203,9 +208,9 @@ def lay_out(names):
 def train(runs, busy):
     """Train these runs [(name, seed)] and add their rows; the number of those that failed."""
     home = lay_out({name for name, _ in runs})
-    failed = []
+    failed, took = [], {}
     for done, (name, seed) in enumerate(runs):
-        left = time_left(runs[done:])
+        left, began = time_left(runs[done:], took), time.monotonic()
         print(f"\n{name}, seed {seed}: run {done + 1} of {len(runs)}{left}", flush=True)
         branch = home / name
         folder = branch / "checkpoints" / name / f"{LAPTOP}-seed{seed}"
@@ -215,6 +220,7 @@ def train(runs, busy):
         if subprocess.run(command, cwd=branch).returncode:
             failed.append(f"python {' '.join(command[1:])} in .branches/{name}")
         else:
+            took.setdefault(name, []).append(time.monotonic() - began)
             add(finished(folder, busy))
     if failed:
         print("\nFailed, for the reasons above:", *failed, sep="\n    ", file=sys.stderr)
@@ -368,7 +374,7 @@ def carry_out(options):
     if options.dry_run:
         for name, seed in runs:
             print(f"{name}, seed {seed}")
-        print(f"{len(runs)} to train{time_left(runs)}")
+        print(f"{len(runs)} to train{time_left(runs, {})}")
         return 0
     failed = train(runs, options.busy) if runs else 0
     print(f"\nresults.csv has:\n\n{tables(models, read_rows())}")

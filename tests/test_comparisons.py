@@ -98,7 +98,7 @@ def test_the_layer_table_says_where_a_network_differs(tiny, capsys):
     met, printed = table({"hidden": {"parameters": 2113}, "output": {"output": (12, 8)}})
     assert not met and "hidden: parameters is 2,112 here, 2,113 in the paper" in printed
     met, printed = table({"hidden": {"output": (12, 64), "MACs": 12 * 32 * 64}})
-    assert met and printed.endswith("Every figure of the paper is met.\n")
+    assert met and printed.endswith("Every figure on the right is met.\n")
     met, printed = table({"hidden": {"parameters": "2.1K"}})
     assert met and '"2.1K"' in printed and printed.endswith("in quotes, not compared.\n")
     assert not table({"hidden": {"MACs": 5}, "output": {"parameters": "0.5K"}})[0]

@@ -135,7 +135,7 @@ def test_the_picture_shows_what_was_given_seen_and_looked_at(branch, tmp_path, m
         cam = torch.eye(2) * (number < 2)
         guesses = [("cat", 0.75), ("a $dog$", 0.25)]
         shown.append(branch.predicting.Shown(path, view, guesses, cam))
-    branch.predicting.draw(tmp_path / "x.png", shown, "Title")
+    branch.predicted.draw(tmp_path / "x.png", shown, "Title")
     (figure,) = figures
     rows = [figure.axes[place : place + 4] for place in range(0, 16, 4)]
     for number, (given, seen, where, classes) in enumerate(rows[:3]):
@@ -154,7 +154,7 @@ def test_the_picture_shows_what_was_given_seen_and_looked_at(branch, tmp_path, m
 
 def test_a_folder_is_a_table_and_a_dozen_is_drawn(branch, finished, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(branch.predicting, "draw", lambda path, few, title: shown.extend(few))
+    monkeypatch.setattr(branch.predicted, "draw", lambda path, few, title: shown.extend(few))
     for number in range(14):
         Image.new("RGB", (9, 9), (0, 0, 9 * number)).save(tmp_path / f"{number:02}.png")
     for other in (".hidden.png", "notes.txt"):
@@ -170,9 +170,21 @@ def test_a_folder_is_a_table_and_a_dozen_is_drawn(branch, finished, tmp_path, mo
         assert len({row[f"class_{place}"] for place in range(1, 6)}) == 5
 
 
+def test_what_cannot_be_written_is_a_warning(branch, finished, monkeypatch):
+    """The table, and the picture; what is printed is there all the same."""
+    for module, name in ((branch.predicting, "write_csv"), (branch.predicted, "draw")):
+        monkeypatch.setattr(module, name, lambda *_: open(finished / "no" / "file"))
+    done = branch("train.py", *WORDS, "--predict", EXAMPLES)
+    assert done.code == 0 and "bag.png: " in done.out
+    assert [line.split(": ")[1] for line in done.err.splitlines()] == [
+        "no predict.csv",
+        "no predict-ankle-boot.png",
+    ]
+
+
 def test_which_run_it_is(branch, finished, tmp_path, monkeypatch):
     """That of the same command; without flags, the newest; or the one that --run names."""
-    monkeypatch.setattr(branch.predicting, "draw", lambda *_: None)
+    monkeypatch.setattr(branch.predicted, "draw", lambda *_: None)
     picture = ("--predict", EXAMPLES / "bag.png")
 
     def run(*words):
@@ -251,7 +263,7 @@ def test_images_of_ones_own_folder_are_what_the_run_took_them_for(
 ):
     """The validation images, in the order of the run; the paper's recipe takes any shape."""
     branch = every_branch[name]
-    monkeypatch.setattr(branch.predicting, "draw", lambda *_: None)
+    monkeypatch.setattr(branch.predicted, "draw", lambda *_: None)
     words = ["--recipe", recipe, "--data", photographs, "--workers", 0, "--epochs", 1]
     words += ["--batch-size", 8]
     if recipe == "paper":

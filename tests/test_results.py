@@ -162,6 +162,7 @@ def test_what_is_missing_can_be_chosen_and_listed(home, capsys):
     assert results.main(["--models", "New", "--seeds", "1", "4", "--dry-run"]) == 0
     assert capsys.readouterr().out == "New, seed 1\nNew, seed 4\n2 to train\n"
     assert log(home) == [] and results.read_rows() == []
+    assert results.time_left([("New", 1)] * 3, {"New": [40, 80]}) == ", about 3 min left"
     assert results.main(["--models", "Nobody"]) == 2
     assert capsys.readouterr().err == "results.py: path.toml lists no Nobody\n"
 

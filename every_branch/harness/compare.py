@@ -14,7 +14,7 @@ import sys
 import time
 
 from harness import ROOT, files, lock, ranks
-from harness.errors import Diverged, Refusal, reason, warn
+from harness.errors import Diverged, OneProcess, Refusal, harmless, reason, warn
 from harness.meter import clock
 from harness.settings import command_line, flag
 
@@ -25,7 +25,7 @@ def experiment(description, experiments, argv=None):
     experiments: {name: (function of Settings, {recipe: Settings})}.
     """
     if ranks.WORLD > 1:
-        raise Refusal("experiments.py compares runs of one process: start it without torchrun")
+        raise OneProcess("experiments.py compares runs of one process: start it without torchrun")
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(description)
@@ -94,8 +94,6 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     there, where the curves are not by epoch. Diverged if no run is left.
     """
     need_some(runs)
-    from harness import plots  # matplotlib takes a second to import: not before it is needed
-
     keys = varied([settings, *(run.settings for run in runs)])
     rows = [
         {key: getattr(run.settings, key) for key in keys} | row
@@ -113,10 +111,13 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     except OSError as error:  # it can be made again: the runs are finished, each in its folder
         warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
 
-    def curves(path):
-        plots.comparison(path, panels, quantity, level, f"{name}: {title}", **along)
+    with harmless("curves.png"):
+        from harness import plots  # matplotlib takes a second to import, and may be broken
 
-    plots.draw(folder, {"curves.png": curves})
+        def curves(path):
+            plots.comparison(path, panels, quantity, level, f"{name}: {title}", **along)
+
+        plots.draw(folder, {"curves.png": curves})
     print(f"Every epoch is in {folder / 'points.csv'}, the curves in curves.png there")
 
 

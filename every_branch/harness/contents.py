@@ -110,6 +110,18 @@ def need_a_step(schedule, saved):
         raise Unfit(f"does not fit this run: schedule: {reason(error)}") from None
 
 
+def options_of_today(found, wanted, where):
+    """Give an optimizer's state the options that this version of PyTorch has, and no others."""
+    need_keys(found, ("param_groups",), where, others=True)
+    need(isinstance(found["param_groups"], list), f"{where}.param_groups is no list")
+    for group, today in zip(found["param_groups"], wanted["param_groups"]):
+        need_keys(group, (), f"{where}.param_groups", others=True)
+        for option in group.keys() ^ today.keys():
+            group.pop(option, None)
+            if option in today:
+                group[option] = today[option]
+
+
 def need_middle(middle):
     """Unfit unless it tells where in an epoch a run was left, as batches() writes it."""
     if middle is None:
@@ -142,8 +154,11 @@ def need_half_way(saved, state, epochs, chooses):
     need_middle(middle)
     need_history(saved["history"], epoch, chooses)
     for name, part in state.items():
-        stepped = (epoch or middle) and isinstance(part, torch.optim.Optimizer)
-        need_like(saved[name], after_a_step(part) if stepped else part.state_dict(), name)
+        optimizes = isinstance(part, torch.optim.Optimizer)
+        wanted = after_a_step(part) if optimizes and (epoch or middle) else part.state_dict()
+        if optimizes and saved["provenance"].get("torch") != torch.__version__:
+            options_of_today(saved[name], wanted, name)
+        need_like(saved[name], wanted, name)
     if epoch == 0:
         need(best is None, "it has a result before the first epoch")
     if middle and "schedule" in state:

@@ -18,7 +18,7 @@ from typing import Literal
 from harness import ROOT, files
 from harness.chrf import chrf
 from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
-from harness.errors import Refusal, program
+from harness.errors import Refusal, harmless, program
 from harness.settings import flags
 
 import train
@@ -65,8 +65,6 @@ def lengths(recipe):
     if recipe.dry_run:
         return
     need_some(runs)
-    from harness import plots  # matplotlib takes a second to import: not before it is needed
-
     losses, by_length, rows = {}, {}, []
     for run in runs:
         data, attention = run.settings.data, run.settings.attention
@@ -78,11 +76,15 @@ def lengths(recipe):
         rows += [about | {"up to": most, "quality": value} for most, value in zip(GROUPS, found)]
     compare("Attention", recipe, runs, losses, "validation loss, nats per token")
     folder = ROOT / "checkpoints" / "Attention" / recipe.title()
-    files.write_csv(folder / "lengths.csv", rows)
+    with harmless("lengths.csv"):
+        files.write_csv(folder / "lengths.csv", rows)
     axis = {"along": "words or letters of the source, up to", "places": GROUPS}
     words = "chrF, or exact answers in %"
-    drawn = {"lengths.png": lambda path: plots.comparison(path, by_length, words, **axis)}
-    plots.draw(folder, drawn)
+    with harmless("lengths.png"):
+        from harness import plots  # matplotlib takes a second to import, and may be broken
+
+        drawn = {"lengths.png": lambda path: plots.comparison(path, by_length, words, **axis)}
+        plots.draw(folder, drawn)
     print(f"By length: {folder / 'lengths.csv'}, and lengths.png there")
 
 

@@ -187,7 +187,7 @@ def predictiveness(run, model, train, validation, rates):
 
     step; and for a step along it at each of several learning rates, {name: rate}, on some images:
     fall: of their loss, as a share of what the gradient promises, which is rate * |gradient|^2.
-    turn: the cosine between their gradients before and after. nan where a gradient is 0.
+    turn: the cosine between their gradients before and after. 0 where a gradient is 0.
     """
     inputs, labels = next(iter(validation))
     model = copy.deepcopy(model).train()
@@ -205,7 +205,7 @@ def predictiveness(run, model, train, validation, rates):
         return sum((a * b).sum().item() for a, b in zip(one, other))
 
     def share(part, whole):
-        return part / whole if whole else math.nan
+        return part / whole if whole else 0.0
 
     loss, gradient = look()
     square = product(gradient, gradient)

@@ -21,7 +21,7 @@ from harness.compare import (
     seeds_of,
     unless_diverged,
 )
-from harness.errors import Refusal, program
+from harness.errors import Refusal, harmless, program
 from harness.values import Rule
 from model import LastOutput
 
@@ -94,7 +94,8 @@ def lags(recipe):
         panels.setdefault(task, {})[cell] = shares
     compare("LSTM", recipe, sum(runs.values(), []), panels, "share of right answers, validation")
     folder = ROOT / "checkpoints" / "LSTM" / recipe.title()
-    files.write_csv(folder / "gradients.csv", gradients(runs))
+    with harmless("gradients.csv"):
+        files.write_csv(folder / "gradients.csv", gradients(runs))
     print("What is left of a gradient, step by step back, is in gradients.csv there")
 
 

@@ -79,6 +79,9 @@ class Pieces(words.Vocabulary):
         key = [merges, WORD.pattern, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
         return cls(texts, kept(path, key, lambda: learn(texts, merges)))
 
+    def told(self):
+        return super().told() | {"pairs": [*self.ranks]}
+
     def count(self, texts):  # each word once
         counts = Counter()
         for word, n in Counter(chain.from_iterable(map(words_of, texts))).items():

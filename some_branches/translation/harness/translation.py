@@ -182,7 +182,7 @@ def finish(run, model, data):
         run.example = tuple(part[:, :1] for part in run.example)  # one word to read, one to write
     run.data = data
     test = None if "experiment" in run.settings.name else lambda: data.test(model, run.device)
-    result = run.finish(model, test)
+    result = run.finish(model, test, source=data.source.told(), target=data.target.told())
     if result and test and not data.kind.exact:
         found = baselines(data.parts["train"], data.parts["test"])
         print(f"Without a network, chrF: {words(found)}")

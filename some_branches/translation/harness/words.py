@@ -59,6 +59,10 @@ class Vocabulary:
     def __len__(self):
         return len(SPECIAL) + len(self.tokens)
 
+    def told(self):
+        """What weights.pt holds of it: the tokens, in the order of their numbers."""
+        return {"tokens": self.tokens}
+
     def encode(self, text):
         """The numbers of a text's tokens."""
         return [self.numbers.get(token, UNKNOWN) for token in self.split(text)]
