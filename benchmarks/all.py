@@ -9,7 +9,8 @@ DataLoader, a transform for each image, `.item()` at each step; the best of 0, 1
 the share of a step outside forward, loss, backward and optimizer; its operations a second against
 those of a large matrix product; seconds from the start of Python to the end of the first step; the
 most memory. Then full-size steps against torchvision's networks (step.py), and images decoded a
-second by one worker, against the reference transforms of torchvision. All take turns in one run.
+second by one worker and brought to a square, against torchvision's transforms for the same. All
+take turns in one run.
 """
 
 import importlib
@@ -33,6 +34,7 @@ from step import BATCH as FULL_SIZE
 from watch import asked_for, photographs, product, watched
 
 ROUNDS, SECONDS, WORKERS = 3, 3.0, (0, 1, 2)
+SIDE = 256  # of the squares that photographs are brought to
 GOALS = {"LeNet": 0.806, "AlexNet": 0.880, "VGG": 0.919, "GoogLeNet": 0.888, "ResNet": 0.912}
 
 
@@ -133,7 +135,10 @@ def goal(accuracy):
 
 
 def decoding(folder):
-    """(images a second that a worker of ours decodes, the same with torchvision's transforms)."""
+    """(images a second that a worker of ours decodes, the same with torchvision's transforms).
+
+    Either brings the shorter side to SIDE and cuts out the middle, and no more.
+    """
     import torch
     from torchvision import datasets, transforms
 
@@ -142,19 +147,14 @@ def decoding(folder):
     home = folder / "photographs"
     files = [(str(path), 0) for path in photographs(home / "train" / "a", 400)]
     reference = transforms.Compose(
-        [
-            transforms.RandomResizedCrop(224),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        ]
+        [transforms.Resize(SIDE), transforms.CenterCrop(SIDE), transforms.PILToTensor()]
     )
-    split = folders.Images(files, 256)
+    split = folders.Images(files, SIDE)
     rates = defaultdict(list)
     for _ in range(ROUNDS):
         for way in ("ours", "torchvision's"):
             if way == "ours":
-                loader = loader_of.FolderLoader(split, 50, torch.Tensor.float, True, "cpu", 1)
+                loader = loader_of.FolderLoader(split, 50, torch.nn.Identity(), True, "cpu", 1)
             else:
                 data = datasets.ImageFolder(home / "train", reference)
                 loader = torch.utils.data.DataLoader(data, 50, shuffle=True, num_workers=1)

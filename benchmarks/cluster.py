@@ -2,14 +2,15 @@
 
     python benchmarks/cluster.py
 
-For each `paper` recipe on images: floating-point operations of the whole training (two for a
+For each recipe on images but `laptop`: floating-point operations of the whole training (two for a
 multiply-accumulate, three passes: forward, and back to inputs and to weights), the bytes that the
-activations of one image take in training (what PyTorch keeps for the backward pass, counted here),
+activations of a batch take in training (what PyTorch keeps for the backward pass, counted here),
 and the hours of one GPU at an assumed speed. Estimates: nothing is trained.
 """
 
 import argparse
 import importlib
+import inspect
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +20,13 @@ sys.path.insert(0, str(ROOT))
 
 import branches
 
-IMAGES = 1_281_167  # of ImageNet's training set of 2012
+IMAGES = {None: 1_281_167, "mnist": 55_000, "cifar10": 45_000}  # None: ImageNet of 2012
+DATA = {None: (3, 224, 1000), "mnist": (1, 32, 10), "cifar10": (3, 32, 10)}
+GPUS = 4  # where a batch can be divided between them
+SHORT = 1e-3  # seconds of a step, below which a GPU waits for Python
+# What is trained, where it is not the class that the branch is named for.
+NETWORKS = {("BatchNorm", None): "GoogLeNet", ("ResNet", "cifar10"): "CifarResNet"}
+OWN = ("train", "model", "experiments", "optimizer", "tasks")
 
 
 def kept(model, images):
@@ -40,6 +47,17 @@ def kept(model, images):
     return sum(storages.values())
 
 
+def network(model, branch, recipe):
+    """The network that a recipe trains on its data, and two images as it gets them."""
+    import torch
+
+    channels, side, classes = DATA[recipe.data]
+    kind = getattr(model, NETWORKS.get((branch["name"], recipe.data), branch["class"]))
+    flags = inspect.signature(kind).parameters.keys() & vars(recipe).keys()
+    made = kind(channels, classes, **{flag: getattr(recipe, flag) for flag in flags})
+    return made, torch.randn(2, channels, side, side)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,7 +68,7 @@ def main():
     teraflops = parser.parse_args().teraflops
     print(f"at {teraflops:g} teraflops a GPU; activations in float32, less of them in bf16")
     print("recipe, epochs, batch: operations, GPU hours; GB for a batch: activations + weights;")
-    print("images a second that four GPUs take")
+    print("GPUs, and images a second that they take; -: a step is too short to reckon with")
     models = branches.read_path((ROOT / "path.toml").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
         branches.preview(Path(folder))
@@ -60,31 +78,28 @@ def main():
                 del sys.modules[name]
             sys.path.insert(0, str(branch))
             train, model, table = map(importlib.import_module, ("train", "model", "harness.table"))
-            recipe = train.RECIPES.get("paper")
-            if recipe and recipe.data is None:
-                import torch
-
-                network, images = (
-                    getattr(model, NETWORKS.get(entry["name"], entry["class"]))(),
-                    torch.randn(2, 3, 224, 224),
-                )
-                counted = table.count(network, images[:1])
-                operations = 6 * counted["macs"] * IMAGES * recipe.epochs
-                hours = operations / teraflops / 1e12 / 3600
-                activations = kept(network, images) / 2 * recipe.batch_size / 1e9
-                weights = (
-                    16 * counted["parameters"] / 1e9
-                )  # with gradient, momentum, and what is sent
+            for name, recipe in train.RECIPES.items():
+                if name == "laptop" or recipe.data not in DATA:
+                    continue
+                made, images = network(model, entry, recipe)
+                counted = table.count(made, images[:1])
+                seen = IMAGES[recipe.data] * recipe.epochs
+                operations = 6 * counted["macs"] * seen
+                seconds = operations / teraflops / 1e12
+                activations = kept(made, images) / 2 * recipe.batch_size / 1e9
+                # With gradient, momentum, and what is sent.
+                weights = 16 * counted["parameters"] / 1e9
+                gpus = GPUS if recipe.batch_size % GPUS == 0 else 1
+                cells = ["-", "-"]
+                if seconds / (seen / recipe.batch_size) > SHORT:
+                    cells = [f"{seconds / 3600:.1f}", f"{gpus * seen / seconds:,.0f}"]
                 print(
-                    f"{entry['name']:<10} {recipe.epochs:>4} {recipe.batch_size:>4}: "
-                    f"{operations:.1e} {hours:5.1f}; {activations:5.1f} + {weights:.1f}; "
-                    f"{4 * IMAGES * recipe.epochs / hours / 3600:,.0f}"
+                    f"{entry['name']:<10} {name:<5} {recipe.epochs:>4} {recipe.batch_size:>4}: "
+                    f"{operations:.1e} {cells[0]:>5}; {activations:5.1f} + {weights:.1f}; "
+                    f"{gpus}, {cells[1]}"
                 )
             sys.path.remove(str(branch))
 
-
-NETWORKS = {"BatchNorm": "GoogLeNet"}  # what is trained, where the branch is a layer
-OWN = ("train", "model", "experiments", "optimizer", "tasks")
 
 if __name__ == "__main__":
     main()

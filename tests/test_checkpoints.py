@@ -258,6 +258,20 @@ def test_a_new_file_beside_the_code_is_no_change_of_it_whatever_it_holds(tiny, f
             (tiny.home / name).unlink()
 
 
+def test_an_optimizer_of_another_pytorch_goes_on(tiny, folder):
+    """It lacks an option that there was not yet, and has one that is gone."""
+    stop_in_the_second_epoch(tiny)
+
+    def older(saved):
+        saved["provenance"]["torch"] = "2.6.0"
+        for name, part in saved.items():
+            for group in part["param_groups"] if name == "optimizer" else ():
+                group["gone"] = group.pop("weight_decay")
+
+    edit(folder / "state.pt", older)
+    assert "1 of them done before" in tiny("train.py", *WORDS).out
+
+
 def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished(tiny, folder):
     """It is model.py and train.py that count, not the harness, and not experiments.py."""
     paths = [tiny.home / name for name in ("model.py", "harness/run.py", "experiments.py")]
@@ -278,6 +292,8 @@ def test_code_that_changed_refuses_what_is_half_way_and_reports_what_is_finished
         change(paths[0])
         done = tiny("train.py", *WORDS)
         assert done.code == 0 and "by other code: model.py changed since" in done.out
+        edit(folder / "weights.pt", lambda saved: saved["weights"].update(more=torch.zeros(1)))
+        one_line(tiny("train.py", *WORDS), "by other code: model.py", "and its result (bits 1.")
     finally:
         for path, original in zip(paths[:2], originals):
             path.write_bytes(original)

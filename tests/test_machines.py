@@ -107,7 +107,7 @@ def test_threads_that_wait_give_way_before_torch_is_loaded(branch):
 
 @pytest.mark.parametrize("file", ["weights.pt", "state.pt"])
 def test_what_was_saved_before_there_were_ranks_is_used(tiny, monkeypatch, file):
-    """Nor could an epoch be left in the middle then."""
+    """Nor could an epoch be left in the middle then, nor did a run tell of its micro-batches."""
     folder = tiny.home / "checkpoints" / TOY / FOLDER
     if file == "state.pt":
         monkeypatch.setattr(tiny.run.Run, "validate", lambda *_: 1 / 0)
@@ -117,7 +117,8 @@ def test_what_was_saved_before_there_were_ranks_is_used(tiny, monkeypatch, file)
     else:
         assert tiny("train.py", *WORDS).code == 0
     saved = load(folder / file)
-    del saved["provenance"]["ranks"]
+    for name in ("ranks", "micro_batch", "compile"):
+        saved["provenance"].pop(name, None)
     saved.pop("middle", None)
     torch.save(saved, folder / file)
     tiny.lock.held.clear()
@@ -170,6 +171,32 @@ def test_running_statistics_count_a_micro_batch_once(tiny, name):
     parted(images).square().sum().backward()
     assert same(parted.state_dict(), alone.state_dict())
     torch.testing.assert_close(parted.weight.grad, alone.weight.grad)
+
+
+def test_evaluation_comes_in_parts_as_well(tiny):
+    """But not a batch that is to have statistics, though nothing is learned from it."""
+    model, sizes = torch.nn.Sequential(torch.nn.BatchNorm1d(2)), []
+    model[0].register_forward_hook(lambda _, inputs, output: sizes.append(len(output)))
+    examples = torch.randn(7, 2)
+    whole = model.eval()(examples)
+    tiny.device.adapt(model, "cpu", 3)
+    with torch.no_grad():
+        torch.testing.assert_close(model(examples), whole)
+        model.train()(examples)
+    assert sizes == [7, 3, 3, 1, 7]
+
+
+def test_a_run_tells_of_what_is_not_in_its_name(tiny):
+    """At its start, at its end, in its file, and when it is asked again."""
+    how = "(1 thread{}), in micro-batches of 30, Python"
+    done = tiny("train.py", *WORDS, "--micro-batch", 30)
+    assert how.format(", as OMP_NUM_THREADS says; --threads changes it") in done.out
+    assert how.format("") in done.out
+    (saved,) = tiny.runs().values()
+    assert saved["provenance"]["micro_batch"] == 30 and saved["provenance"]["compile"] is False
+    tiny.lock.held.clear()
+    done = tiny("train.py", *WORDS)
+    assert "finished before" in done.out and how.format("") in done.out
 
 
 def test_after_the_last_epoch_the_test_has_the_threads_that_trained(tiny, monkeypatch):

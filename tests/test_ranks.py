@@ -16,6 +16,7 @@ from toys import load
 
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import BatchSampler, RandomSampler, SequentialSampler
 
 LONG = 200  # seconds, after which ranks wait for one another in vain
@@ -156,6 +157,11 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny, monkeypatch):
     assert not list((tiny.home / "checkpoints").glob("*/*"))
 
 
+def test_what_only_one_process_can_do_is_refused_in_one_line(tiny):
+    done = torchrun(tiny, "--batch-size", 5)
+    assert done.returncode and done.stderr.count("evenly between 2 processes") == 1
+
+
 def test_comparisons_are_for_one_process(every_branch, monkeypatch):
     branch = every_branch["LSTM"]
     monkeypatch.setattr(branch.ranks, "WORLD", 2)
@@ -185,6 +191,50 @@ def test_each_place_falls_to_one_rank(tiny, monkeypatch, count, of_batch):
         assert len(shares[0]) == len(whole) - (count == 97)
     else:
         assert sorted(batch for share in shares for batch in share) == sorted(whole)
+
+
+@pytest.mark.parametrize("count", [9, 10])
+def test_each_image_of_a_folder_falls_to_one_rank(harness, tmp_path, monkeypatch, count):
+    """In training and in evaluation; what is predicted of them is in the order of their files.
+
+    One of them is broken. Each is of a gray that is its class, and its prediction, as well.
+    """
+    files = [(str(tmp_path / f"{n}.png"), n) for n in range(count)]
+    for path, n in files:
+        Image.new("L", (8, 8), n).save(path)
+    Path(files[2][0]).write_bytes(b"")
+
+    def loader(shuffle):
+        torch.manual_seed(5)  # the random state that all ranks have
+        images, share = harness.folder.Images(files, 8), "part" if shuffle else "turn"
+        how = (4, torch.Tensor.float, shuffle, "cpu", 0, 1, share)
+        made = harness.loader.FolderLoader(images, *how)
+        made.sampler.begin((0, 1) if shuffle else None)
+        return made
+
+    class Gray(torch.nn.Module):
+        def forward(self, images):
+            return torch.nn.functional.one_hot(images[:, 0, 0, 0].long(), count).float()
+
+    gathered, readable = {0: [], 1: []}, [n for n in range(count) if n != 2]
+
+    def gather(every, mine):  # rank 1 comes first, and rank 0 sees what it had
+        gathered[harness.ranks.RANK].append(mine)
+        every[:] = [mine, gathered[1][len(gathered[0]) - 1]]
+
+    monkeypatch.setattr(harness.ranks, "WORLD", 2)
+    monkeypatch.setattr(harness.ranks.dist, "all_gather_object", gather)
+    monkeypatch.setattr(harness.ranks, "total", lambda *numbers: [*map(float, numbers)])
+    trained = []
+    for rank in (1, 0):
+        monkeypatch.setattr(harness.ranks, "RANK", rank)
+        trained += [n for _, labels in loader(True) for n in labels.tolist()]
+        made = loader(False)
+        _, predicted, true = harness.classification.predict(Gray(), made)
+        paths = made.dataset.readable
+    assert sorted(trained) == readable
+    assert predicted[:, 0].tolist() == true.tolist() == readable
+    assert paths == [files[n][0] for n in readable]
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def test_a_device_that_is_not_there_is_refused(tiny):
         (KeyboardInterrupt(), 130, "goes on"),
         (RuntimeError("Storage size calculation overflowed with sizes=[9, 9]"), 2, "too large"),
         (OverflowError("Python int too large to convert to C long"), 2, "too large"),
+        (OverflowError("int too big to convert"), 2, "too large"),
         (OSError(5, "Input/output error", "/data/a\nb"), 2, r"a\nb: Input/output error"),
     ],
     ids=repr,

@@ -4,10 +4,12 @@ import time
 from signal import SIGTERM
 
 from harness import precision, provenance, ranks, stop, threads
-from harness.errors import Refusal, Stopped
+from harness.errors import OneProcess, Refusal, Stopped
 from harness.meter import Meter
 
 import torch
+
+WAYS = ("micro_batch", "compile")  # settings that a finished run tells, though not in its name
 
 
 def batches(run, loader):
@@ -85,6 +87,7 @@ def restore_choices(run, saved):
     in_use = precision.settled(run.settings, before.get("precision"), device) or "fp32"
     precision.use(ranks.alone(run.state["model"]), in_use)
     run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
+    run.made_by |= {name: before[name] for name in WAYS if name in before}
 
 
 def announce(run, inputs):
@@ -95,6 +98,7 @@ def announce(run, inputs):
     why = threads.choose(settings, before.get("threads"), model, inputs, run.device)
     in_use, reason = precision.choose(settings, before.get("precision"), model, inputs, run.device)
     run.made_by |= {"threads": torch.get_num_threads(), "precision": in_use}
+    run.made_by |= {name: getattr(settings, name) for name in WAYS}
     parameters = sum(p.numel() for p in model.parameters())
     where = provenance.describe(run.made_by, why or reason)
     print(f"{run.title}: {parameters:,} parameters, on {where}")
@@ -106,7 +110,7 @@ def announce(run, inputs):
 def need_even(batch_size):
     """Refusal if a batch cannot be divided evenly between the ranks."""
     if batch_size % ranks.WORLD:
-        raise Refusal(
+        raise OneProcess(
             f"--batch-size {batch_size} cannot be divided evenly between {ranks.WORLD} processes: "
             "choose another, or another --nproc-per-node"
         )

@@ -15,6 +15,7 @@ from harness import contents, provenance
 from harness.errors import Refusal, quoted, reason, warn
 from harness.files import is_there, readable, replace, write_csv
 from harness.likeness import Unfit, differ
+from harness.meter import words
 from harness.table import count
 
 import torch
@@ -61,12 +62,19 @@ def load(path):
 
 
 @contextlib.contextmanager
-def fitting(path):
-    """Meanwhile, what does not fit is refused, by the name of its file."""
+def fitting(path, theirs=None, ours=None):
+    """Meanwhile, what does not fit is refused, by its file's name; theirs, ours: provenances."""
     try:
         yield
     except Unfit as unfit:
-        raise Refusal(f"{path} {unfit}; {starting_over(path.parent)}") from None
+        why = by_other_code(theirs, ours)
+        raise Refusal(f"{path} {unfit}{why}; {starting_over(path.parent)}") from None
+
+
+def by_other_code(theirs, ours):
+    """In words, that code has changed between two provenances; nothing if it has not."""
+    other = provenance.changed(theirs, ours, {"experiments.py"}) if theirs else []
+    return f" (by other code: {' and '.join(other)} changed since)" if other else ""
 
 
 def recall(path, settings, made_by, half_way=False):
@@ -85,7 +93,8 @@ def recall(path, settings, made_by, half_way=False):
         if differ(theirs[key], settings[key]):
             raise Refusal(
                 f"{path} is of another run: {key} is {quoted(theirs[key])} there, "
-                f"{quoted(settings[key])} here; {starting_over(path.parent)}"
+                f"{quoted(settings[key])} here{by_other_code(saved['provenance'], made_by)}; "
+                f"{starting_over(path.parent)}"
             )
     aside = () if "experiment" in settings["recipe"] else {"experiments.py"}
     if half_way and (other := provenance.changed(saved["provenance"], made_by, aside)):
@@ -127,6 +136,8 @@ def starting_over(folder):
     except (OSError, UnicodeDecodeError):
         epochs = 0
     lost = f"the {epochs} epochs in its history.csv" if epochs else "what is in that folder"
+    with contextlib.suppress(Exception):  # there is no result, or none that can be read
+        lost += f" and its result ({words(load(folder / 'weights.pt')['result']['metrics'])})"
     return f"--fresh starts over, and drops {lost}"
 
 

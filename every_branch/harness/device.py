@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import repeat
 
 from harness import precision, ranks
-from harness.errors import Refusal
+from harness.errors import OneProcess, Refusal
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def choose(name):
         kinds = ("cuda", "mps") if ranks.WORLD == 1 else ("cuda",)
         name = next((kind for kind in kinds if available[kind]), "cpu")
     if name == "mps" and ranks.WORLD > 1:
-        raise Refusal("--device mps is for one process: several communicate on CPUs or CUDA GPUs")
+        raise OneProcess("--device mps is for one process: several use CPUs or CUDA GPUs")
     if name == "mps" and not recent:
         raise Refusal("--device mps needs PyTorch 2.13 or newer; --device cpu always works")
     if not available.get(name, True):
@@ -70,7 +70,8 @@ def adapt(model, kind_of_device, at_once):
     float32, and so is the loss. at_once: the examples of a micro-batch. Its activations are dropped
     after its forward pass and recomputed for the backward pass, so a batch has the gradients that
     it has without, except that each micro-batch has batch statistics of its own. It takes about a
-    third more time.
+    third more time. In training mode without gradients a batch stays in one piece: whoever asks for
+    that is after its statistics.
     """
     kind = type(model)
     for layer in model.modules():  # PyTorch's own batch normalization computes in float32 anyway
@@ -84,11 +85,13 @@ def adapt(model, kind_of_device, at_once):
             return in_float32(kind.forward(self, *inputs, **ways))
 
     def forward(self, *inputs, **ways):
-        if not at_once or not torch.is_grad_enabled():
+        if not at_once or (self.training and not torch.is_grad_enabled()):
             return compute(self, *inputs, **ways)
         parts = cut(inputs, at_once)
+        if not torch.is_grad_enabled():
+            return joined([compute(self, *part, **ways) for part in parts])
         how = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), recomputing(self))}
-        return joined([checkpoint(compute, self, *part, **how) for part in parts])
+        return joined([checkpoint(compute, self, *part, **how, **ways) for part in parts])
 
     model.__class__ = type(kind.__name__, (kind,), {"forward": forward, "in_bf16": False})
 

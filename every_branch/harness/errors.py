@@ -20,6 +20,10 @@ class Refusal(Exception):
     """Something that the user has to put right; its message says what. Exit code 2."""
 
 
+class OneProcess(Refusal):
+    """What only one process can do. All ranks find that out, and the first alone says it."""
+
+
 class Diverged(Exception):
     """A number that is not finite. Exit code 1; a comparison may catch it, and go on without it."""
 
@@ -90,7 +94,7 @@ def refused_by_model(error):
 
 def too_large(error):
     """Whether an exception is PyTorch's or Python's way to say that a number is beyond bounds."""
-    words = ("overflow", "negative dimension", "too large")
+    words = ("overflow", "negative dimension", "too large", "too big")
     return isinstance(error, (OverflowError, RuntimeError)) and (
         any(word in str(error).lower() for word in words)
     )
@@ -110,6 +114,11 @@ def program(main):
         message, code = str(error), 1
     except Stopped as error:
         message, code = str(error), error.code
+    except OneProcess as error:
+        if ranks.RANK == 0:
+            say(f"{Path(sys.argv[0]).name}: {error}")
+        ranks.total(0)  # or torchrun, once one process has ended, may end the first too early
+        sys.exit(2)
     except Refusal as error:
         message, code = str(error), 2
     except BrokenPipeError:  # as of `| head`

@@ -48,6 +48,10 @@ def describe(made_by, why=""):
     else:
         where = f"{where} ({count} thread{'s' * (count > 1)}{why})"
         where += " in bf16" * (precision == "bf16")
+    if at_once := made_by.get("micro_batch"):
+        where += f", in micro-batches of {at_once}"
+    if made_by.get("compile"):
+        where += ", compiled"
     if (ranks := made_by.get("ranks", 1)) > 1:
         where = f"{ranks} processes, {where}"
     return f"{where}, Python {made_by['python']}, PyTorch {made_by['torch']}"

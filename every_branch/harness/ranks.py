@@ -65,11 +65,11 @@ def total(*numbers):
 
 
 def gather(parts):
-    """What an Order dealt to the ranks in turn, as one list again, in order."""
-    if WORLD == 1:
-        return parts
-    every = [None] * WORLD
-    dist.all_gather_object(every, parts)
+    """What an Order dealt to the ranks in turn, as one list again, in order, each None left out."""
+    every = [parts]
+    if WORLD > 1:
+        every = [None] * WORLD
+        dist.all_gather_object(every, parts)
     return [part for turn in zip_longest(*every) for part in turn if part is not None]
 
 

@@ -59,7 +59,8 @@ class Run:
         self.state, total = state, self.settings.epochs
         expected = state, total, self.settings.chooses
         if saved := self.finished:
-            with checkpoint.fitting(self.folder / "weights.pt"):
+            origins = saved["provenance"], self.made_by
+            with checkpoint.fitting(self.folder / "weights.pt", *origins):
                 contents.need_finished(saved, *expected)
             self.history, self.best = saved["history"], {"weights": saved["weights"]}
             restore_choices(self, saved)
@@ -173,8 +174,7 @@ class Run:
         if not (self.folder / "history.csv").exists():
             checkpoint.save_history(self.folder, self.history)
         files.remove(self.folder, "state.pt")
-        other = provenance.changed(self.made_by, now, {"experiments.py"})
-        since = f" (by other code: {' and '.join(other)} changed since)" if other else ""
+        since = checkpoint.by_other_code(self.made_by, now)
         told = provenance.summary(self.result, self.made_by)
         print(f"{self.title}: finished before{since}. {told}")
         print(f"In {self.folder}; --fresh trains it again, and drops this result")

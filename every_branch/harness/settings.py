@@ -48,7 +48,7 @@ class Settings:
     name: str = ""  # of the recipe
     defaults: "Settings | None" = dataclasses.field(default=None, repr=False, compare=False)
 
-    # How a run goes, but not what comes of it: no part of its identity.
+    # How a run goes: no part of its identity, though micro_batch also changes batch statistics.
     ASIDE: ClassVar = (
         *("device", "threads", "compile", "micro_batch", "checkpoint_every"),
         *("fresh", "dry_run"),

@@ -32,8 +32,10 @@ def choose(settings, before, model, inputs, device):
     if settings.threads:
         torch.set_num_threads(settings.threads)
         return ""
-    if device.type != "cpu" or settings.dry_run or "OMP_NUM_THREADS" in os.environ:
+    if device.type != "cpu" or settings.dry_run:
         return ""
+    if "OMP_NUM_THREADS" in os.environ:  # set by the user, or by torchrun
+        return ", as OMP_NUM_THREADS says; --threads changes it"
     if before:
         torch.set_num_threads(min(before, CORES))
         return ", as before; --threads changes it"

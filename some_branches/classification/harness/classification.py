@@ -1,6 +1,6 @@
 """Classification: the metrics of a model on a data set, and how a run ends."""
 
-from harness import ranks
+from harness import predicting, ranks
 from harness.errors import harmless
 from harness.files import write_csv
 from harness.meter import progress
@@ -13,8 +13,7 @@ from torch.nn import functional as F
 def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
     """(mean loss, up to five classes with the best scores [N, 5], true classes [N]).
 
-    Each rank looks at its part of the images, and all return the whole, in the loader's order (of
-    a folder's images, which are dealt out one by one, several ranks return another order).
+    Each rank looks at its part of the images, and all return the whole, in the loader's order.
 
     scores_of(model, images): the scores [B, classes], where they are not simply model(images).
     """
@@ -29,10 +28,15 @@ def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
             predicted.append(ranked[:, :5])
             true.append(labels)
     model.train(training)
-    predicted, true = (
-        torch.cat(ranks.gather([part.cpu() for part in parts])) for parts in (predicted, true)
-    )
+    predicted, true = (whole(parts, loader) for parts in (predicted, true))
     return ranks.total(loss)[0] / len(true), predicted, true
+
+
+def whole(parts, loader):
+    """What all ranks found of a loader's images, in its order; parts: this rank's, by batch."""
+    if ranks.WORLD > 1 and hasattr(loader.dataset, "gather"):  # a folder: dealt out one by one
+        return torch.tensor(loader.dataset.gather(torch.cat(parts).tolist()))
+    return torch.cat(ranks.gather([part.cpu() for part in parts]))
 
 
 def metrics(loss, predicted, true):
@@ -55,8 +59,6 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
     where --predict asks for something else.
     """
     if run.settings.predict:
-        from harness import predicting  # matplotlib takes a second to import
-
         return predicting.predict(run, model, data, scores_of)
     seen = []
 
@@ -65,12 +67,12 @@ def finish(run, model, data, loader, criterion=F.cross_entropy, scores_of=None, 
         loss, predicted, true = seen[0]
         return metrics(loss, predicted if len(data.classes) > 10 else predicted[:, :1], true)
 
-    result = run.finish(model, test, data.last_split, classes=data.classes)
+    about = {"classes": data.classes} | ({} if data.mean is None else {"mean": data.mean})
+    result = run.finish(model, test, data.last_split, **about)
     if result and not (run.folder / "predictions.csv").exists():
         if not seen:  # finished before, and stopped before they were written
             test()
-        # Several ranks return a folder's images in another order than that of their files.
-        paths = getattr(loader.dataset, "readable", None) if ranks.WORLD == 1 else None
+        paths = getattr(loader.dataset, "readable", None)
         record(run, data.classes, seen[0][1][:, 0], seen[0][2], paths)
     if result and pictures and not (run.folder / "curves.png").exists():
         draw(run)

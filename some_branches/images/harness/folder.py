@@ -5,6 +5,7 @@ import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from harness import ranks
 from harness.errors import Refusal, reason
 from harness.pixels import READABLE, decode
 from harness.splits import SPLITS, divide, split_of
@@ -107,10 +108,19 @@ class Images(Dataset):
     def __len__(self):
         return len(self.files)
 
+    def gather(self, rows):
+        """What all ranks have of the files that can be read, in order; rows: what this rank has.
+
+        The files were dealt to the ranks in turn, one by one.
+        """
+        rows, mine = iter(rows), self.files[ranks.RANK :: ranks.WORLD]
+        return ranks.gather([None if path in self.broken else next(rows) for path, _ in mine])
+
     @property
     def readable(self):
         """The paths of its files, in order, but for those that turned out to be broken."""
-        return [path for path, _ in self.files if path not in self.broken]
+        mine = self.files[ranks.RANK :: ranks.WORLD]
+        return self.gather(path for path, _ in mine if path not in self.broken)
 
     def __getitem__(self, index):
         path, label = self.files[index]

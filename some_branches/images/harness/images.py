@@ -70,6 +70,7 @@ class Data:
     validation: "tuple[torch.Tensor, torch.Tensor] | Images"
     test: "tuple[torch.Tensor, torch.Tensor] | Images | None"
     settings: Settings
+    mean: torch.Tensor | None = None  # color of the training pixels [C], once colors() was asked
 
     def __len__(self):
         """How many training images there are."""
@@ -103,7 +104,8 @@ class Data:
             total += pixels.sum(1)
             products += pixels @ pixels.T
         mean = total / count
-        return mean.float(), (products / count - mean.outer(mean)).float()
+        self.mean = mean.float()
+        return self.mean, (products / count - mean.outer(mean)).float()
 
     def loaders(self, device, prepare, augment=None, smallest=1):
         """Three loaders of (images, labels) on a device: training, validation and test.
@@ -118,8 +120,10 @@ class Data:
         def augmented(images):
             return augment(prepare(images)) if augment else prepare(images)
 
-        size = self.settings.batch_size
-        if min(size, len(self) % size or size) < smallest:
+        size, count = self.settings.batch_size, len(self)
+        # A folder's files may be broken: its loader leaves out a last batch that is too small.
+        last = min(size, count) if isinstance(self.train, Images) else count % size or size
+        if min(size, last) < smallest:
             raise Refusal(
                 f"a batch would be fewer than {smallest} images, which have no variance: choose "
                 "another --batch-size or --limit"
@@ -137,11 +141,8 @@ class Data:
         """Batches of (transform(images), labels) of a split; share: as in Order."""
         share = share or ("part" if shuffle else "turn")
         if isinstance(split, Images):
-            at_once = 1 if split.whole else batch_size
-            workers = self.settings.workers
-            return FolderLoader(
-                split, at_once, transform, shuffle, device, workers, smallest, share
-            )
+            how = transform, shuffle, device, self.settings.workers, smallest, share
+            return FolderLoader(split, 1 if split.whole else batch_size, *how)
         dataset = InMemory(*(part.to(device) for part in split))
         order = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         return DataLoader(
