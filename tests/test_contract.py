@@ -104,6 +104,19 @@ def test_what_an_earlier_branch_introduced_is_the_same_code_in_the_harness(branc
         assert ours[name] == theirs[name], name
 
 
+def test_what_models_share_stands_there_word_for_word():
+    """Functions and classes of one name: where nothing else differs, the docstrings do not."""
+    kinds, seen = (ast.FunctionDef, ast.ClassDef), {}
+    for name in PARTS:
+        text = (branches.ROOT / "models" / name / "model.py").read_text(encoding="utf-8")
+        for node in [node for node in ast.parse(text).body if isinstance(node, kinds)]:
+            words = ast.unparse(node)
+            for part in ast.walk(node):
+                if isinstance(part, kinds) and ast.get_docstring(part):
+                    part.body = part.body[1:]
+            assert seen.setdefault((node.name, ast.dump(node)), words) == words, name
+
+
 # The command line
 
 
