@@ -171,7 +171,7 @@ def test_a_finished_run_says_what_pictures_show(branch):
 def test_model_py_meets_the_papers_figures(branch):
     done = branch.layers
     assert not done.code, done.out
-    met = r"Every figure on the right is met(\.|, but for those in quotes)"
+    met = r"Every figure on the right is met(\.|; those in quotes)"
     assert re.search(rf"{met}|Every number of weights is the paper's\.", done.out)
 
 

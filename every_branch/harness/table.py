@@ -83,7 +83,7 @@ def layer_table(model, shape, paper, **columns):
         if not isinstance(value, str) and table[stage][name] != value
     ]
     quoted = any(isinstance(value, str) for row in paper.values() for value in row.values())
-    met = "Every figure on the right is met" + quoted * ", but for those in quotes, not compared"
+    met = "Every figure on the right is met" + quoted * "; those in quotes are not compared"
     if paper:
         print("\n".join(differing) or f"{met}.")
     return not differing
