@@ -259,15 +259,15 @@ def test_a_new_file_beside_the_code_is_no_change_of_it_whatever_it_holds(tiny, f
 
 
 def test_an_optimizer_of_another_pytorch_goes_on(tiny, folder):
-    """It lacks an option that there was not yet, and has one that is gone."""
-    stop_in_the_second_epoch(tiny)
+    """It lacks an option that there was not yet, and has one that is gone; so does the schedule."""
 
     def older(saved):
         saved["provenance"]["torch"] = "2.6.0"
-        for name, part in saved.items():
-            for group in part["param_groups"] if name == "optimizer" else ():
-                group["gone"] = group.pop("weight_decay")
+        for group in saved["optimizer"]["param_groups"]:
+            group["gone"] = group.pop("weight_decay")
+        saved["schedule"]["verbose"] = saved["schedule"].pop("_is_initial", False)
 
+    stop_in_the_second_epoch(tiny)
     edit(folder / "state.pt", older)
     assert "1 of them done before" in tiny("train.py", *WORDS).out
 

@@ -100,7 +100,7 @@ def test_the_layer_table_says_where_a_network_differs(tiny, capsys):
     met, printed = table({"hidden": {"output": (12, 64), "MACs": 12 * 32 * 64}})
     assert met and printed.endswith("Every figure on the right is met.\n")
     met, printed = table({"hidden": {"parameters": "2.1K"}})
-    assert met and '"2.1K"' in printed and printed.endswith("in quotes, not compared.\n")
+    assert met and '"2.1K"' in printed and printed.endswith("in quotes are not compared.\n")
     assert not table({"hidden": {"MACs": 5}, "output": {"parameters": "0.5K"}})[0]
     assert tiny.table.count(net, example) == {"parameters": 2760, "macs": 12 * (32 + 8) * 64}
 

@@ -108,6 +108,7 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_csv(folder / "points.csv", rows)
+        print(f"Every epoch is in {folder / 'points.csv'}")
     except OSError as error:  # it can be made again: the runs are finished, each in its folder
         warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
 
@@ -117,8 +118,8 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
         def curves(path):
             plots.comparison(path, panels, quantity, level, f"{name}: {title}", **along)
 
-        plots.draw(folder, {"curves.png": curves})
-    print(f"Every epoch is in {folder / 'points.csv'}, the curves in curves.png there")
+        if plots.draw(folder, {"curves.png": curves}):
+            print(f"The curves of all are in {folder / 'curves.png'}")
 
 
 def mean_and_spread(values, unit=100, digits=2):

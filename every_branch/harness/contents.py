@@ -111,15 +111,19 @@ def need_a_step(schedule, saved):
 
 
 def options_of_today(found, wanted, where):
-    """Give an optimizer's state the options that this version of PyTorch has, and no others."""
-    need_keys(found, ("param_groups",), where, others=True)
-    need(isinstance(found["param_groups"], list), f"{where}.param_groups is no list")
-    for group, today in zip(found["param_groups"], wanted["param_groups"]):
-        need_keys(group, (), f"{where}.param_groups", others=True)
-        for option in group.keys() ^ today.keys():
-            group.pop(option, None)
+    """Give the state of an optimizer or schedule the options that this PyTorch has, no others."""
+    need_keys(found, (), where, others=True)
+    both = [(found, wanted)]
+    if "param_groups" in wanted:
+        groups = found.get("param_groups")
+        need(isinstance(groups, list), f"{where}.param_groups is no list")
+        both = zip(groups, wanted["param_groups"])
+    for theirs, today in both:
+        need_keys(theirs, (), f"{where}.param_groups", others=True)
+        for option in theirs.keys() ^ today.keys():
+            theirs.pop(option, None)
             if option in today:
-                group[option] = today[option]
+                theirs[option] = today[option]
 
 
 def need_middle(middle):
@@ -156,7 +160,8 @@ def need_half_way(saved, state, epochs, chooses):
     for name, part in state.items():
         optimizes = isinstance(part, torch.optim.Optimizer)
         wanted = after_a_step(part) if optimizes and (epoch or middle) else part.state_dict()
-        if optimizes and saved["provenance"].get("torch") != torch.__version__:
+        has_options = optimizes or isinstance(part, torch.optim.lr_scheduler.LRScheduler)
+        if has_options and saved["provenance"].get("torch") != torch.__version__:
             options_of_today(saved[name], wanted, name)
         need_like(saved[name], wanted, name)
     if epoch == 0:

@@ -21,7 +21,7 @@ class Refusal(Exception):
 
 
 class OneProcess(Refusal):
-    """What only one process can do. All ranks find that out, and the first alone says it."""
+    """What all ranks find out alike, such as that one process has to do it: the first says it."""
 
 
 class Diverged(Exception):
@@ -117,7 +117,8 @@ def program(main):
     except OneProcess as error:
         if ranks.RANK == 0:
             say(f"{Path(sys.argv[0]).name}: {error}")
-        ranks.total(0)  # or torchrun, once one process has ended, may end the first too early
+        with contextlib.suppress(Exception):  # another may have ended for a reason of its own
+            ranks.total(0)  # or torchrun, once one process has ended, may end the first too early
         sys.exit(2)
     except Refusal as error:
         message, code = str(error), 2

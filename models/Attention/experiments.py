@@ -78,14 +78,15 @@ def lengths(recipe):
     folder = ROOT / "checkpoints" / "Attention" / recipe.title()
     with harmless("lengths.csv"):
         files.write_csv(folder / "lengths.csv", rows)
+        print(f"By length: {folder / 'lengths.csv'}")
     axis = {"along": "words or letters of the source, up to", "places": GROUPS}
     words = "chrF, or exact answers in %"
     with harmless("lengths.png"):
         from harness import plots  # matplotlib takes a second to import, and may be broken
 
         drawn = {"lengths.png": lambda path: plots.comparison(path, by_length, words, **axis)}
-        plots.draw(folder, drawn)
-    print(f"By length: {folder / 'lengths.csv'}, and lengths.png there")
+        if plots.draw(folder, drawn):
+            print(f"The same as a picture: {folder / 'lengths.png'}")
 
 
 def measure(run):

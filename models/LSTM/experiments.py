@@ -96,7 +96,7 @@ def lags(recipe):
     folder = ROOT / "checkpoints" / "LSTM" / recipe.title()
     with harmless("gradients.csv"):
         files.write_csv(folder / "gradients.csv", gradients(runs))
-    print("What is left of a gradient, step by step back, is in gradients.csv there")
+        print("What is left of a gradient, step by step back, is in gradients.csv there")
 
 
 def solved(shares):

@@ -113,7 +113,7 @@ class LSTM(Recurrent):
         self.blocks, self.size = blocks, size
 
     def close(self, bias):
-        """Add a bias to the input gate of the first block, twice that to the second's, ..."""
+        """Add a bias to the first block's input gate, twice that to the second's, ...: by_block."""
         with torch.no_grad():
             self.bias[: self.blocks] += (bias * by_block(self.blocks))[: len(self.bias)]
 

@@ -72,7 +72,7 @@ NETWORKS = {  # what is different from the residual networks of degradation
     "C": {"shortcut": "C"},
     "half": {"shortcut_scale": 0.5},
     "preactivation": {"preactivation": True},
-    "no-norm": {"norm": False, "lr": 1e-5},  # unless --lr says otherwise: with 1e-3 it diverges
+    "no-norm": {"norm": False, "lr": 1e-5},  # or another --lr; with 1e-3 it diverges
 }
 SEEDS = 3
 

@@ -9,7 +9,7 @@ there on they are treated the same.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness import ROOT, settings, use
+from harness import ROOT, ranks, settings, use
 from harness.errors import Refusal
 from harness.folder import Images, digest, find
 from harness.loader import FolderLoader
@@ -123,7 +123,7 @@ class Data:
         size, count = self.settings.batch_size, len(self)
         # A folder's files may be broken: its loader leaves out a last batch that is too small.
         last = min(size, count) if isinstance(self.train, Images) else count % size or size
-        if min(size, last) < smallest:
+        if min(size // ranks.WORLD, last) < smallest:
             raise Refusal(
                 f"a batch would be fewer than {smallest} images, which have no variance: choose "
                 "another --batch-size or --limit"

@@ -85,6 +85,7 @@ class FolderLoader(DataLoader):
                 for label, path, broken in rows:
                     place += ranks.WORLD
                     if not broken:
+                        self.dataset.broken.discard(path)  # as on a disk that failed for a while
                         readable.append((label, place))
                     elif path not in self.dataset.broken:
                         self.dataset.broken.add(path)

@@ -21,7 +21,9 @@ def affine_grid(transform, height, width):
     That multiplies small matrices for each image, which takes longer than to sample the images.
     """
     down, across = (
-        torch.linspace(-1, 1, side, device=transform.device) * (side - 1) / side
+        torch.linspace(-1, 1, side, dtype=transform.dtype, device=transform.device)
+        * (side - 1)
+        / side
         for side in (height, width)
     )
     by_x, by_y, shift = transform[..., None, None].unbind(2)  # [B, 2, 1, 1] each
