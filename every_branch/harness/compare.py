@@ -108,10 +108,10 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_csv(folder / "points.csv", rows)
-        print(f"Every epoch is in {folder / 'points.csv'}")
+        told = f"Every epoch is in {folder / 'points.csv'}"
     except OSError as error:  # it can be made again: the runs are finished, each in its folder
         warn(f"{folder / 'points.csv'} cannot be written: {reason(error)}")
-
+        told = f"In {folder}"
     with harmless("curves.png"):
         from harness import plots  # matplotlib takes a second to import, and may be broken
 
@@ -119,7 +119,8 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
             plots.comparison(path, panels, quantity, level, f"{name}: {title}", **along)
 
         if plots.draw(folder, {"curves.png": curves}):
-            print(f"The curves of all are in {folder / 'curves.png'}")
+            told += ", the curves in curves.png there"
+    print(told)
 
 
 def mean_and_spread(values, unit=100, digits=2):
