@@ -157,7 +157,20 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny, monkeypatch):
     assert not list((tiny.home / "checkpoints").glob("*/*"))
 
 
-def test_what_only_one_process_can_do_is_refused_in_one_line(tiny):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_all_processes_find_is_said_by_the_first(tiny, monkeypatch, capsys, rank):
+    def refuse():
+        raise tiny.errors.OneProcess("for one process")
+
+    monkeypatch.setattr(tiny.ranks, "RANK", rank)
+    with pytest.raises(SystemExit) as stopped:
+        tiny.errors.program(refuse)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("for one process\n") == (rank == 0)
+
+
+@pytest.mark.slow
+def test_what_all_processes_find_is_one_line(tiny):
     done = torchrun(tiny, "--batch-size", 5)
     assert done.returncode and done.stderr.count("evenly between 2 processes") == 1
 
