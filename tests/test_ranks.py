@@ -160,7 +160,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny, monkeypatch):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_all_processes_find_is_said_by_the_first(tiny, monkeypatch, capsys, rank):
     def refuse():
-        raise tiny.errors.OneProcess("for one process")
+        raise tiny.errors.RefusalOfAll("for one process")
 
     monkeypatch.setattr(tiny.ranks, "RANK", rank)
     with pytest.raises(SystemExit) as stopped:

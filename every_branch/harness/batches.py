@@ -4,7 +4,7 @@ import time
 from signal import SIGTERM
 
 from harness import precision, provenance, ranks, stop, threads
-from harness.errors import OneProcess, Refusal, Stopped
+from harness.errors import Refusal, RefusalOfAll, Stopped
 from harness.meter import Meter
 
 import torch
@@ -110,7 +110,7 @@ def announce(run, inputs):
 def need_even(batch_size):
     """Refusal if a batch cannot be divided evenly between the ranks."""
     if batch_size % ranks.WORLD:
-        raise OneProcess(
+        raise RefusalOfAll(
             f"--batch-size {batch_size} cannot be divided evenly between {ranks.WORLD} processes: "
             "choose another, or another --nproc-per-node"
         )

@@ -14,7 +14,7 @@ import sys
 import time
 
 from harness import ROOT, files, lock, ranks
-from harness.errors import Diverged, OneProcess, Refusal, harmless, reason, warn
+from harness.errors import Diverged, Refusal, RefusalOfAll, harmless, reason, warn
 from harness.meter import clock
 from harness.settings import command_line, flag
 
@@ -25,7 +25,7 @@ def experiment(description, experiments, argv=None):
     experiments: {name: (function of Settings, {recipe: Settings})}.
     """
     if ranks.WORLD > 1:
-        raise OneProcess("experiments.py compares runs of one process: start it without torchrun")
+        raise RefusalOfAll("experiments.py compares runs of one process: start it without torchrun")
     name, *argv = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(description)

@@ -4,7 +4,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import repeat
 
 from harness import precision, ranks
-from harness.errors import OneProcess, Refusal
+from harness.errors import Refusal, RefusalOfAll
 
 import torch
 from torch import nn
@@ -26,7 +26,7 @@ def choose(name):
         kinds = ("cuda", "mps") if ranks.WORLD == 1 else ("cuda",)
         name = next((kind for kind in kinds if available[kind]), "cpu")
     if name == "mps" and ranks.WORLD > 1:
-        raise OneProcess("--device mps is for one process: several use CPUs or CUDA GPUs")
+        raise RefusalOfAll("--device mps is for one process: several use CPUs or CUDA GPUs")
     if name == "mps" and not recent:
         raise Refusal("--device mps needs PyTorch 2.13 or newer; --device cpu always works")
     if not available.get(name, True):

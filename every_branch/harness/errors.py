@@ -20,8 +20,8 @@ class Refusal(Exception):
     """Something that the user has to put right; its message says what. Exit code 2."""
 
 
-class OneProcess(Refusal):
-    """What all ranks find out alike, such as that one process has to do it: the first says it."""
+class RefusalOfAll(Refusal):
+    """What all ranks refuse alike, such as what is for one process: the first alone says it."""
 
 
 class Diverged(Exception):
@@ -114,7 +114,7 @@ def program(main):
         message, code = str(error), 1
     except Stopped as error:
         message, code = str(error), error.code
-    except OneProcess as error:
+    except RefusalOfAll as error:
         if ranks.RANK == 0:
             say(f"{Path(sys.argv[0]).name}: {error}")
         with contextlib.suppress(Exception):  # another may have ended for a reason of its own

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness import ranks, use
-from harness.errors import OneProcess, Refusal, harmless, reason
+from harness.errors import Refusal, RefusalOfAll, harmless, reason
 from harness.files import readable, write_csv
 from harness.folder import Images
 from harness.gradcam import grad_cam
@@ -71,7 +71,7 @@ def predict(run, model, data, scores_of=None):
     Nothing is written if one of the files is no image.
     """
     if ranks.WORLD > 1:
-        raise OneProcess("--predict is for one process: start it without torchrun")
+        raise RefusalOfAll("--predict is for one process: start it without torchrun")
     use.bring_back(run, model)
     model.eval()
     named, rows, shown = run.settings.predict, [], []
