@@ -162,6 +162,13 @@ def test_killed_from_outside_it_ends_with_the_same_bits(tiny, blow):
     assert same(resumed, tiny.train.fit(tiny.parse(*words, "--fresh")).model.state_dict())
 
 
+def test_only_runs_of_experiments_are_by_the_code_of_experiments(tiny):
+    theirs, ours = ({"code": {"experiments.py": code, "model.py": ""}} for code in ("a", "b"))
+    said = tiny.checkpoint.by_other_code(theirs, ours, "laptop-experiment-lags")
+    assert said == " (by other code: experiments.py changed since)"
+    assert tiny.checkpoint.by_other_code(theirs, ours, "laptop") == ""
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
 def test_a_terminal_gets_a_bar_with_speed_and_time_left(tiny):
     import pty

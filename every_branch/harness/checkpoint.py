@@ -62,18 +62,23 @@ def load(path):
 
 
 @contextlib.contextmanager
-def fitting(path, theirs=None, ours=None):
-    """Meanwhile, what does not fit is refused, by its file's name; theirs, ours: provenances."""
+def fitting(path, *origins):
+    """Meanwhile, what does not fit is refused, by its file's name; origins: of by_other_code()."""
     try:
         yield
     except Unfit as unfit:
-        why = by_other_code(theirs, ours)
+        why = by_other_code(*origins) if origins else ""
         raise Refusal(f"{path} {unfit}{why}; {starting_over(path.parent)}") from None
 
 
-def by_other_code(theirs, ours):
-    """In words, that code has changed between two provenances; nothing if it has not."""
-    other = provenance.changed(theirs, ours, {"experiments.py"}) if theirs else []
+def changed_code(theirs, ours, recipe):
+    """The files of code that have changed between two provenances, as far as a recipe runs them."""
+    return provenance.changed(theirs, ours, set() if "experiment" in recipe else {"experiments.py"})
+
+
+def by_other_code(theirs, ours, recipe):
+    """The same in words; nothing if none has."""
+    other = changed_code(theirs, ours, recipe)
     return f" (by other code: {' and '.join(other)} changed since)" if other else ""
 
 
@@ -88,16 +93,15 @@ def recall(path, settings, made_by, half_way=False):
     with fitting(path):
         saved = load(path)
         contents.need_origin(saved, made_by)
-    theirs = saved["settings"]
+    theirs, origins = saved["settings"], (saved["provenance"], made_by, settings["recipe"])
     for key in theirs.keys() & settings.keys():
         if differ(theirs[key], settings[key]):
             raise Refusal(
                 f"{path} is of another run: {key} is {quoted(theirs[key])} there, "
-                f"{quoted(settings[key])} here{by_other_code(saved['provenance'], made_by)}; "
+                f"{quoted(settings[key])} here{by_other_code(*origins)}; "
                 f"{starting_over(path.parent)}"
             )
-    aside = () if "experiment" in settings["recipe"] else {"experiments.py"}
-    if half_way and (other := provenance.changed(saved["provenance"], made_by, aside)):
+    if half_way and (other := changed_code(*origins)):
         raise Refusal(
             f"{path} is half way, by other code: {other[0]} has changed since. Put it back to go "
             f"on; {starting_over(path.parent)}"

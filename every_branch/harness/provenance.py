@@ -33,7 +33,7 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def changed(theirs, ours, but=()):
+def changed(theirs, ours, but=frozenset()):
     """The files of both codes, but for some, that are not the same in the two."""
     names = sorted((ours["code"].keys() & theirs["code"].keys()) - but)
     return [name for name in names if theirs["code"][name] != ours["code"][name]]

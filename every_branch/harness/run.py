@@ -59,7 +59,7 @@ class Run:
         self.state, total = state, self.settings.epochs
         expected = state, total, self.settings.chooses
         if saved := self.finished:
-            origins = saved["provenance"], self.made_by
+            origins = saved["provenance"], self.made_by, self.identity["recipe"]
             with checkpoint.fitting(self.folder / "weights.pt", *origins):
                 contents.need_finished(saved, *expected)
             self.history, self.best = saved["history"], {"weights": saved["weights"]}
@@ -174,7 +174,7 @@ class Run:
         if not (self.folder / "history.csv").exists():
             checkpoint.save_history(self.folder, self.history)
         files.remove(self.folder, "state.pt")
-        since = checkpoint.by_other_code(self.made_by, now)
+        since = checkpoint.by_other_code(self.made_by, now, self.identity["recipe"])
         told = provenance.summary(self.result, self.made_by)
         print(f"{self.title}: finished before{since}. {told}")
         print(f"In {self.folder}; --fresh trains it again, and drops this result")
