@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from torchvision.models.googlenet import BasicConv2d
 
 NAME = "BatchNorm"
-NARROW = "--data cifar10 --width 0.05 --side 32 --image-size 28 --scales 32".split()
+NARROW = "--data cifar10 --width 0.05 --side 32 --image-size 28".split()
 SHAPES = [(8, 5), (2, 7), (3, 1), (4, 3, 6), (1, 3, 2), (2, 1, 5)]
 SHAPES += [(4, 3, 6, 5), (1, 4, 1, 2), (2, 1, 3, 3), (2, 5, 1, 1), (3, 2, 1, 7)]
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 NAME = "BatchNorm"
-NARROW = "--width 0.05 --side 32 --image-size 28 --scales 32 --batch-size 10".split()
+NARROW = "--width 0.05 --side 32 --image-size 28 --batch-size 10".split()
 # Learning rate (4.2.2); is it normalized, but for that as GoogLeNet was (4.2.1), with rectifiers.
 FIGURE_2 = {
     "Inception": (0.0015, False, True, True),

@@ -1,6 +1,7 @@
-"""Learning-rate schedules that several branches use."""
+"""Learning-rate schedules, and an average of the weights, that several branches use."""
 
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def one_cycle(optimizer, lr, steps):
@@ -20,3 +21,18 @@ def one_cycle(optimizer, lr, steps):
 def constant(optimizer):
     """A schedule that leaves the learning rate as it is."""
     return LambdaLR(optimizer, lambda step: 1)
+
+
+def running_average(decay, steps):
+    """An AveragedModel's multi_avg_fn: the mean of the weights over about 1 / (1 - decay) steps.
+
+    Not over more than a tenth of a training of `steps`. At first the weights are far from their
+    random start after a few steps, so the decay grows with them: otherwise the start would linger.
+    """
+    decay = max(0, min(decay, 1 - 10 / steps))
+
+    def update(averages, weights, count):
+        now = min(decay, (1 + count.item()) / (10 + count.item()))
+        get_ema_multi_avg_fn(now)(averages, weights, count)
+
+    return update

@@ -80,7 +80,6 @@ GOOGLENET = {  # as in the laptop recipe, without averaged weights and auxiliary
     "batch_size": 128,
     "side": 64,
     "area": (0.9, 1.0),
-    "scales": (64,),
     "image_size": 64,
     "width": 0.25,
     "averaging": 0.0,

@@ -128,7 +128,7 @@ class BatchNorm(nn.Module):
         if not self.training:  # Algorithm 2, line 11: one scale, one shift per channel
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
-            return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+            return per_channel(scale, x) * x + per_channel(shift, x)
         m = x.numel() // x.shape[1]
         if m < 2:
             raise ValueError(

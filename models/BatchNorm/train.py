@@ -19,9 +19,9 @@ from typing import Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.errors import program
+from harness.errors import Refusal, program
 from harness.run import Run
-from harness.schedule import one_cycle
+from harness.schedule import one_cycle, running_average
 from harness.settings import command_line
 from harness.values import Count, Fraction, Positive, Share
 from harness.vision import (
@@ -37,14 +37,14 @@ from model import GoogLeNet
 
 import torch
 import torch.nn.functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
-    scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
+    scales: tuple[Count, ...] | None = None  # of the shorter side at test (7); not set: image_size
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
     averaging: Share  # decay of the average of the weights, in a step
@@ -58,6 +58,11 @@ class Recipe(images.Settings):
     reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
     without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scales and self.scales[0] < self.image_size:
+            raise Refusal("--image-size is cut out of --scales: none of these may be smaller")
+
 
 RECIPES = {
     "laptop": Recipe(
@@ -67,7 +72,6 @@ RECIPES = {
         lr=1e-1,  # five times that of GoogLeNet
         side=64,
         area=(0.9, 1.0),
-        scales=(64,),
         image_size=64,
         width=0.25,
         averaging=0.995,
@@ -99,23 +103,14 @@ def augment(images, area, size, components):
     return shift_colors(random_flip(random_patches(images, area, size)), components)
 
 
-def head(model, images, number):
+def head(model, images, view, number):
     """Scores [B, classes] of an auxiliary classifier: 1 is that on 4a, 2 that on 4d."""
-    return model(images, heads=True)[number]
-
-
-def warm_average(averages, weights, steps, decay):
-    """Move averages toward weights, lists of tensors. The decay grows to `decay` with the steps.
-
-    At these rates the weights soon are far from their random start, which would linger otherwise.
-    """
-    decay = min(decay, (1 + steps.item()) / (10 + steps.item()))
-    get_ema_multi_avg_fn(decay)(averages, weights, steps)
+    return view(partial(model, heads=True), images)[number]
 
 
 def fit(recipe, measure=None):
     """Train and test one network; the Run. measure: see experiments.figure2."""
-    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    side, size, width = recipe.side, recipe.image_size, recipe.width
     data = images.load(recipe, side, whole=recipe.name == "paper")
     run = Run("BatchNorm", recipe, **data.identity)
     mean, covariance = data.colors()
@@ -129,17 +124,14 @@ def fit(recipe, measure=None):
     ablations = recipe.norm, recipe.activation
     ablations += recipe.aux, recipe.lrn, recipe.dropout, recipe.reduction, recipe.without
     model = run.place(GoogLeNet(data.channels, len(data.classes), size, width, *ablations))
-    # Polyak's averaging (6). Over what, the paper does not say: here mostly over the last
-    # 1 / (1 - decay) steps, and not over more than a tenth of the training.
-    decay = max(0, min(recipe.averaging, 1 - 10 / (recipe.epochs * len(train))))
-    update = partial(warm_average, decay=decay)
+    # Polyak's averaging (6). Over what, the paper does not say.
+    average = running_average(recipe.averaging, recipe.epochs * len(train))
     # use_buffers: the running statistics are averaged, too; the last weights' would not fit.
-    averaged = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     criterion = F.cross_entropy
-    one_view = views = None  # the image as it is
-    if recipe.name == "paper":
-        one_view = partial(center_crop, size=size, scale=scales[0])
-        views = partial(many_crops, size=size, scales=scales)
+    one_view = views = partial(center_crop, size=size, scale=(recipe.scales or (size,))[0])
+    if recipe.scales:
+        views = partial(many_crops, size=size, scales=recipe.scales)
 
     optimizer = torch.optim.SGD(
         model.parameters(), recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay
@@ -164,12 +156,11 @@ def fit(recipe, measure=None):
             averaged.update_parameters(model)
             run.log(loss=loss, accuracy=scores.argmax(1) == labels)
         metrics = evaluate(averaged.module, validation, criterion, one_view)
-        if recipe.aux and recipe.name == "laptop":  # two more looks at the images
-            for number, name in enumerate(("aux_4a", "aux_4d"), start=1):
-                look = evaluate(
-                    averaged.module, validation, criterion, partial(head, number=number)
-                )
-                metrics[f"accuracy_{name}"] = look["accuracy"]
+        heads = ("aux_4a", "aux_4d") if recipe.aux and recipe.name == "laptop" else ()
+        for number, name in enumerate(heads, start=1):  # as many more looks at the images
+            look = partial(head, view=one_view, number=number)
+            seen = evaluate(averaged.module, validation, criterion, look)
+            metrics[f"accuracy_{name}"] = seen["accuracy"]
         measured = measure(run, averaged.module, train, validation) if measure else {}
         run.validate(averaged.module, metrics, **measured)
     finish(run, averaged.module, data, test, criterion, views, pictures=not measure)

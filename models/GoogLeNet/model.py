@@ -59,7 +59,7 @@ class Convolution(nn.Conv2d):
     """A convolution and its ReLU; the reductions and projections have one too (5)."""
 
     def forward(self, x):
-        return torch.relu(super().forward(x))
+        return torch.relu_(super().forward(x))  # in place, a little faster
 
 
 INCEPTION = {  # Table 1: feature maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj

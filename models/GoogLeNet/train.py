@@ -18,12 +18,13 @@ from typing import Literal
 
 from harness import images
 from harness.classification import evaluate, finish
-from harness.errors import program
+from harness.errors import Refusal, program
 from harness.run import Run
-from harness.schedule import one_cycle
+from harness.schedule import one_cycle, running_average
 from harness.settings import command_line
 from harness.values import Count, Fraction, Positive, Share
 from harness.vision import (
+    affine_grid,
     center_crop,
     crop,
     principal_components,
@@ -35,14 +36,14 @@ from model import GoogLeNet
 
 import torch
 import torch.nn.functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
-    scales: tuple[Count, ...]  # that the shorter side is brought to at test (7)
+    scales: tuple[Count, ...] | None = None  # of the shorter side at test (7); not set: image_size
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
     averaging: Share  # decay of the average of the weights, in a step
@@ -51,6 +52,11 @@ class Recipe(images.Settings):
     dropout: Fraction = 0.4  # share of the units that are dropped in training
     reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
     without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.scales and self.scales[0] < self.image_size:
+            raise Refusal("--image-size is cut out of --scales: none of these may be smaller")
 
 
 RECIPES = {
@@ -61,7 +67,6 @@ RECIPES = {
         lr=2e-2,
         side=64,
         area=(0.9, 1.0),
-        scales=(64,),
         image_size=64,
         width=0.25,
         averaging=0.995,
@@ -94,14 +99,13 @@ def random_patches(images, area, size):
     drawn evenly, from 3/4 to 4/3 or less, where the patch would not fit in; the paper says neither.
     """
     count, device = len(images), images.device
-    share = torch.empty(count, device=device).uniform_(*area)
+    share = torch.empty(count, device=device).uniform_(area[0], area[-1])
     limit = share.log().neg().clamp(max=math.log(4 / 3))
     aspect = (limit * (2 * torch.rand(count, device=device) - 1)).exp()
     sides = torch.stack([share * aspect, share / aspect], 1).sqrt()  # of the image's: [B, 2]
-    transform = torch.zeros(count, 2, 3, device=device)
-    transform[:, [0, 1], [0, 1]] = sides
-    transform[:, :, 2] = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
-    grid = F.affine_grid(transform, [*images.shape[:2], size, size], align_corners=False)
+    shift = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
+    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)
+    grid = affine_grid(transform, size, size)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -129,21 +133,20 @@ def many_crops(model, images, size, scales):
         for square in squares(resize(images, scale)):
             last = scale - size
             places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-            crops = [crop(square, top, left, size) for top, left in places]
-            crops.append(resize(square, size))
+            crops = [resize(square, size)] + [crop(square, *place, size) for place in places]
             views = torch.cat(crops + [view.flip(3) for view in crops])
             softmaxes += [model(part).softmax(1) for part in views.split(AT_ONCE)]
     return torch.cat(softmaxes).view(-1, len(images), softmaxes[0].shape[1]).mean(0).log()
 
 
-def head(model, images, number):
+def head(model, images, view, number):
     """Scores [B, classes] of an auxiliary classifier: 1 is that on 4a, 2 that on 4d."""
-    return model(images, heads=True)[number]
+    return view(partial(model, heads=True), images)[number]
 
 
 def fit(recipe):
     """Train and test one network; the Run."""
-    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    side, size, width = recipe.side, recipe.image_size, recipe.width
     data = images.load(recipe, side, whole=recipe.name == "paper")
     run = Run("GoogLeNet", recipe, **data.identity)
     mean, covariance = data.colors()
@@ -155,15 +158,13 @@ def fit(recipe):
     )
     ablations = recipe.aux, recipe.lrn, recipe.dropout, recipe.reduction, recipe.without
     model = run.place(GoogLeNet(data.channels, len(data.classes), size, width, *ablations))
-    # Polyak's averaging (6). Over what, the paper does not say: here mostly over the last
-    # 1 / (1 - decay) steps, and not over more than a tenth of the training.
-    decay = max(0, min(recipe.averaging, 1 - 10 / (recipe.epochs * len(train))))
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    # Polyak's averaging (6). Over what, the paper does not say.
+    average = running_average(recipe.averaging, recipe.epochs * len(train))
+    averaged = AveragedModel(model, multi_avg_fn=average)
     criterion = F.cross_entropy
-    one_view = views = None  # the image as it is
-    if recipe.name == "paper":
-        one_view = partial(center_crop, size=size, scale=scales[0])
-        views = partial(many_crops, size=size, scales=scales)
+    one_view = views = partial(center_crop, size=size, scale=(recipe.scales or (size,))[0])
+    if recipe.scales:
+        views = partial(many_crops, size=size, scales=recipe.scales)
 
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=2e-4)
     if recipe.name == "paper":
@@ -185,12 +186,11 @@ def fit(recipe):
             averaged.update_parameters(model)
             run.log(loss=loss, accuracy=scores.argmax(1) == labels)
         metrics = evaluate(averaged.module, validation, criterion, one_view)
-        if recipe.aux and recipe.name == "laptop":  # two more looks at the images
-            for number, name in enumerate(("aux_4a", "aux_4d"), start=1):
-                look = evaluate(
-                    averaged.module, validation, criterion, partial(head, number=number)
-                )
-                metrics[f"accuracy_{name}"] = look["accuracy"]
+        heads = ("aux_4a", "aux_4d") if recipe.aux and recipe.name == "laptop" else ()
+        for number, name in enumerate(heads, start=1):  # as many more looks at the images
+            look = partial(head, view=one_view, number=number)
+            seen = evaluate(averaged.module, validation, criterion, look)
+            metrics[f"accuracy_{name}"] = seen["accuracy"]
         run.validate(averaged.module, metrics)
     finish(run, averaged.module, data, test, criterion, views)
     return run

@@ -144,19 +144,18 @@ def multi_scale(model, images, scales):
 def random_patches(images, area, size):
     """Random parts of images [B, C, H, H], brought to [B, C, size, size] (GoogLeNet, 6).
 
-    Each covers a share of its image between the two of `area`, all equally likely. Its aspect
-    ratio is between 3/4 and 4/3, with a logarithm drawn evenly, and narrower where the patch
-    would not fit in otherwise; the paper says neither.
+    Each covers a share of its image between the first and the last of `area`, all equally
+    likely. Its aspect ratio is between 3/4 and 4/3, with a logarithm drawn evenly, and narrower
+    where the patch would not fit in otherwise; the paper says neither.
     """
     count, device = len(images), images.device
-    share = torch.empty(count, device=device).uniform_(*area)
+    share = torch.empty(count, device=device).uniform_(area[0], area[-1])
     limit = share.log().neg().clamp(max=math.log(4 / 3))
     aspect = (limit * (2 * torch.rand(count, device=device) - 1)).exp()
     sides = torch.stack([share * aspect, share / aspect], 1).sqrt()  # of the image's: [B, 2]
-    transform = torch.zeros(count, 2, 3, device=device)
-    transform[:, [0, 1], [0, 1]] = sides
-    transform[:, :, 2] = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
-    grid = F.affine_grid(transform, [*images.shape[:2], size, size], align_corners=False)
+    shift = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
+    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)
+    grid = affine_grid(transform, size, size)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
@@ -179,8 +178,7 @@ def many_crops(model, images, size, scales):
         for square in squares(resize(images, scale)):
             last = scale - size
             places = [(0, 0), (0, last), (last, 0), (last, last), (last // 2, last // 2)]
-            crops = [crop(square, top, left, size) for top, left in places]
-            crops.append(resize(square, size))
+            crops = [resize(square, size)] + [crop(square, *place, size) for place in places]
             views = torch.cat(crops + [view.flip(3) for view in crops])
             softmaxes += [model(part).softmax(1) for part in views.split(AT_ONCE)]
     return torch.cat(softmaxes).view(-1, len(images), softmaxes[0].shape[1]).mean(0).log()
