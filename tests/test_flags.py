@@ -75,3 +75,16 @@ def test_no_command_line_ends_in_a_traceback(branch, times):
         assert sorted(home.rglob("*")) == before and kept.read_text() == "mine", words
     clean(branch)
     assert 2 in ended and (times < 50 or 0 in ended)
+
+
+@pytest.mark.parametrize("name", ["VGG", "GoogLeNet", "BatchNorm", "ResNet"])
+def test_no_scale_is_smaller_than_what_is_cut_out_of_it(every_branch, name):
+    words = "--recipe paper --scales 32 96 --image-size 64 --dry-run".split()
+    one_line(every_branch[name]("train.py", *words), "--scales")
+
+
+@pytest.mark.parametrize("name", ["GoogLeNet", "BatchNorm"])
+@pytest.mark.parametrize("words", ["--image-size 48", "--side 40", "--area 0.5", "--scales 64 72"])
+def test_one_flag_is_enough_to_change_a_size(every_branch, name, words):
+    width = ("--width", 0.0625, "--batch-size", 2, "--dry-run")
+    assert every_branch[name]("train.py", *width, *words.split()).code == 0

@@ -259,7 +259,7 @@ NARROW = "--data cifar10 --width 0.05 --side 40 --image-size 28".split()
     ],
 )
 def test_the_training_and_what_is_looked_at(branch, train, small, words, decay):
-    """The weights are averaged, over a tenth of the training at most, and over less at first."""
+    """The weights are averaged, over a tenth of the training at most, at first over less."""
     small(branch, 20, 30)
     with recorded_steps() as steps:
         assert branch("train.py", *NARROW, *words.split()).code == 0
@@ -276,8 +276,7 @@ def test_the_training_and_what_is_looked_at(branch, train, small, words, decay):
     done = steps[: len(steps) * row["epoch"] // result["epochs"]]
     for weights, (average, *later) in zip(net.parameters(), zip(*(own for _, own in done))):
         for step, own in enumerate(later, start=1):
-            now = min(decay, (1 + step) / (10 + step))
-            average = now * average + (1 - now) * own
+            average = own.lerp(average, min(decay, (1 + step) / (10 + step)))
         torch.testing.assert_close(weights, average)
     _, (images, labels), (tested, truth) = branch.images.by_name("cifar10")
     prepare = partial(train.prepare, side=40, mean=images[:20].double().mean((0, 2, 3)).float())
