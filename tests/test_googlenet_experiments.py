@@ -61,4 +61,4 @@ def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys
         for seed in range(3)
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert "GoogLeNet       0.12    2,147,152   88,288  50.00 ± 0.00  13.00 ± 1.00" in lines
+    assert "GoogLeNet       0.12     2,147,152   88,288  50.00 ± 0.00  13.00 ± 1.00" in lines

@@ -24,10 +24,11 @@ def constant(optimizer):
 
 
 def running_average(decay, steps):
-    """An AveragedModel's multi_avg_fn: the mean of the weights over about 1 / (1 - decay) steps.
+    """An AveragedModel's multi_avg_fn: an exponential average of the weights.
 
-    Not over more than a tenth of a training of `steps`. At first the weights are far from their
-    random start after a few steps, so the decay grows with them: otherwise the start would linger.
+    Over about 1 / (1 - decay) steps, at most a tenth of a training of `steps`. After t steps the
+    decay is (1 + t) / (10 + t), until that is more: the weights leave their random start within a
+    few steps, and it would linger in the average otherwise.
     """
     decay = max(0, min(decay, 1 - 10 / steps))
 

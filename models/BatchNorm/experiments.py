@@ -37,6 +37,7 @@ from harness.errors import Diverged, program
 from harness.run import Run
 from harness.schedule import constant
 from harness.values import Count, Positive
+from harness.vision import resize
 from model import MLP
 
 import torch
@@ -189,6 +190,7 @@ def predictiveness(run, model, train, validation, rates):
     turn: the cosine between their gradients before and after. 0 where a gradient is 0.
     """
     inputs, labels = next(iter(validation))
+    inputs = resize(inputs, run.settings.image_size)
     model = copy.deepcopy(model).train()
     parameters = [*model.parameters()]
     start = [p.detach().clone() for p in parameters]

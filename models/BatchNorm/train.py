@@ -44,10 +44,10 @@ from torch.optim.swa_utils import AveragedModel
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
-    scales: tuple[Count, ...] | None = None  # of the shorter side at test (7); not set: image_size
+    scales: tuple[Count, ...] | None = None  # sides for many crops at test (7); not set: all of it
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
-    averaging: Share  # decay of the average of the weights, in a step
+    averaging: Share  # highest decay of the average of the weights, in a step
     weight_decay: Positive = 2e-4  # GoogLeNet's
     decay_every: Positive | None = None  # epochs to four percent less; not set: one cycle
     norm: Literal["batch", "torch", "none"] = "torch"  # PyTorch's is faster than ours, and the same
@@ -157,7 +157,7 @@ def fit(recipe, measure=None):
             run.log(loss=loss, accuracy=scores.argmax(1) == labels)
         metrics = evaluate(averaged.module, validation, criterion, one_view)
         heads = ("aux_4a", "aux_4d") if recipe.aux and recipe.name == "laptop" else ()
-        for number, name in enumerate(heads, start=1):  # as many more looks at the images
+        for number, name in enumerate(heads, start=1):  # each looks at the images again
             look = partial(head, view=one_view, number=number)
             seen = evaluate(averaged.module, validation, criterion, look)
             metrics[f"accuracy_{name}"] = seen["accuracy"]

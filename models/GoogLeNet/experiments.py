@@ -116,7 +116,7 @@ def fit(recipe):
 
 
 def budgets(recipe):
-    """GoogLeNet and VGG's A under one recipe, each at two widths: accuracy against arithmetic."""
+    """GoogLeNet, with and without reductions, and VGG's A under one recipe, each at two widths."""
     seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(network=name, width=width, lr=recipe.lr or NETWORKS[name][1], seed=seed)
@@ -137,7 +137,7 @@ def budgets(recipe):
         fitted = mean_and_spread([run.history[-1]["train_accuracy"] for run in own])
         accuracy = mean_and_spread([result["metrics"]["accuracy"] for result in results])
         costs = f"{results[0]['macs']:>10,}  {results[0]['parameters']:>7,}"
-        print(f"{name:<15} {width:<5g}  {costs}  {fitted}  {accuracy}")
+        print(f"{name:<15} {width:<6g}  {costs}  {fitted}  {accuracy}")
         found = [[row["validation_accuracy"] for row in run.history] for run in own]
         curves[f"{name}, width {width:g}"] = percent(found)
     compare("GoogLeNet", recipe, sum(runs.values(), []), {"": curves}, "validation accuracy, %")

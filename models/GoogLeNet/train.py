@@ -43,10 +43,10 @@ from torch.optim.swa_utils import AveragedModel
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     area: tuple[Share, ...]  # smallest and largest share of an image that a patch covers
-    scales: tuple[Count, ...] | None = None  # of the shorter side at test (7); not set: image_size
+    scales: tuple[Count, ...] | None = None  # sides for many crops at test (7); not set: all of it
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
-    averaging: Share  # decay of the average of the weights, in a step
+    averaging: Share  # highest decay of the average of the weights, in a step
     aux: bool = True  # auxiliary classifiers
     lrn: bool = True  # local response normalization
     dropout: Fraction = 0.4  # share of the units that are dropped in training
@@ -104,7 +104,7 @@ def random_patches(images, area, size):
     aspect = (limit * (2 * torch.rand(count, device=device) - 1)).exp()
     sides = torch.stack([share * aspect, share / aspect], 1).sqrt()  # of the image's: [B, 2]
     shift = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
-    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)
+    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)  # [B, 2, 3]
     grid = affine_grid(transform, size, size)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
@@ -187,7 +187,7 @@ def fit(recipe):
             run.log(loss=loss, accuracy=scores.argmax(1) == labels)
         metrics = evaluate(averaged.module, validation, criterion, one_view)
         heads = ("aux_4a", "aux_4d") if recipe.aux and recipe.name == "laptop" else ()
-        for number, name in enumerate(heads, start=1):  # as many more looks at the images
+        for number, name in enumerate(heads, start=1):  # each looks at the images again
             look = partial(head, view=one_view, number=number)
             seen = evaluate(averaged.module, validation, criterion, look)
             metrics[f"accuracy_{name}"] = seen["accuracy"]

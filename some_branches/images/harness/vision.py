@@ -154,7 +154,7 @@ def random_patches(images, area, size):
     aspect = (limit * (2 * torch.rand(count, device=device) - 1)).exp()
     sides = torch.stack([share * aspect, share / aspect], 1).sqrt()  # of the image's: [B, 2]
     shift = (1 - sides) * (2 * torch.rand(count, 2, device=device) - 1)
-    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)
+    transform = torch.cat([sides.diag_embed(), shift[:, :, None]], 2)  # [B, 2, 3]
     grid = affine_grid(transform, size, size)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
