@@ -1,4 +1,4 @@
-"""Ask what accuracy costs: GoogLeNet, the same without reductions, and VGG, with equal arithmetic.
+"""Ask what accuracy costs: GoogLeNet and VGG, at several widths, with equal arithmetic.
 
     python experiments.py budgets               all networks, with three seeds each
     python experiments.py budgets --network VGG one of them
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import nn
 from train import augment, prepare
 
-Network = Literal["GoogLeNet", "naive", "VGG", "VGG-32"]
+Network = Literal["GoogLeNet", "VGG", "VGG-average", "VGG-32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +43,19 @@ BUDGETS = {"laptop": Budgets(data="fashion-mnist", epochs=3, batch_size=128)}
 # pixels, 4 epochs and 20,000 images; widths for about 2 and 8 million multiply-accumulates.
 NETWORKS = {
     "GoogLeNet": (64, 1e-2, (0.12, 0.25)),
-    "naive": (64, 1e-2, (0.074, 0.1485)),  # without reductions, as Figure 2(a), but for its pooling
     "VGG": (64, 2e-2, (0.056, 0.113)),
+    "VGG-average": (64, 2e-2, (0.057, 0.115)),  # global average pooling, for its hidden layers
     "VGG-32": (32, 2e-2, (0.11, 0.218)),
 }
 SEEDS = 3
+PIXELS = (0, 2, 4, 6)  # that images are moved by after training
 
 
-def vgg(in_channels, num_classes, side, width):
+def vgg(in_channels, num_classes, side, width, average=False):
     """VGG's configuration A, with its dropout, and Glorot's weights as GoogLeNet's: nn.Sequential.
 
-    In: [B, in_channels, side, side], side a multiple of 32.
+    In: [B, in_channels, side, side], side a multiple of 32. average: in place of the two hidden
+    layers, the mean of each feature map.
     """
     check_number(float, 0.008, width=width)  # below, a layer would be empty
     layers = []
@@ -63,10 +65,13 @@ def vgg(in_channels, num_classes, side, width):
             layers += [nn.Conv2d(in_channels, maps, 3, padding=1), nn.ReLU()]
             in_channels = maps
         layers += [nn.MaxPool2d(2)]
-    units = round(width * 4096)
-    layers += [nn.Flatten(), nn.Linear(in_channels * (side // 32) ** 2, units)]
-    layers += [nn.ReLU(), nn.Dropout(), nn.Linear(units, units), nn.ReLU(), nn.Dropout()]
-    layers += [nn.Linear(units, num_classes)]
+    if average:
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes)]
+    else:
+        units = round(width * 4096)
+        layers += [nn.Flatten(), nn.Linear(in_channels * (side // 32) ** 2, units)]
+        layers += [nn.ReLU(), nn.Dropout(), nn.Linear(units, units), nn.ReLU(), nn.Dropout()]
+        layers += [nn.Linear(units, num_classes)]
     for layer in layers:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.xavier_uniform_(layer.weight)
@@ -92,10 +97,10 @@ def fit(recipe):
         partial(augment, area=(0.9, 1.0), size=side, components=components),
     )
     sizes = data.channels, len(data.classes), side, recipe.width
-    if recipe.network in ("GoogLeNet", "naive"):
-        model = GoogLeNet(*sizes, aux=False, reduction=recipe.network == "GoogLeNet")
+    if recipe.network == "GoogLeNet":
+        model = GoogLeNet(*sizes, aux=False)
     else:
-        model = vgg(*sizes)
+        model = vgg(*sizes, average=recipe.network == "VGG-average")
     model = run.place(model)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=2e-4)
     schedule = one_cycle(optimizer, recipe.lr, recipe.epochs * len(train))
@@ -115,8 +120,25 @@ def fit(recipe):
     return run
 
 
+def accuracies(run):
+    """The accuracy of a finished run on validation images moved to the right by each of PIXELS."""
+    side, *_ = NETWORKS[run.settings.network]
+    data = images.load(run.settings, side)
+    mean, _ = data.colors()
+
+    def look(images, pixels):
+        moved = F.pad(images, (pixels, -pixels))  # what comes in from the left is background
+        return prepare(moved, side, mean.to(images.device))
+
+    found = []
+    for pixels in PIXELS:
+        _, validation, _ = data.loaders(run.device, partial(look, pixels=pixels))
+        found.append(evaluate(run.model, validation)["accuracy"])
+    return found
+
+
 def budgets(recipe):
-    """GoogLeNet, with and without reductions, and VGG's A under one recipe, each at two widths."""
+    """GoogLeNet and VGG's A under one recipe, each at two widths: accuracy against arithmetic."""
     seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(network=name, width=width, lr=recipe.lr or NETWORKS[name][1], seed=seed)
@@ -130,14 +152,16 @@ def budgets(recipe):
     if recipe.dry_run:
         return
 
-    print("\nWidth; multiply-accumulates; parameters; accuracy, %, training and test images")
+    print("\nWidth; multiply-accumulates; parameters; accuracy, %, training and test images, and")
+    print(f"validation images, moved to the right by {PIXELS} pixels")
     curves = {}
     for (name, width), own in runs.items():
         results = [run.result for run in own]
         fitted = mean_and_spread([run.history[-1]["train_accuracy"] for run in own])
         accuracy = mean_and_spread([result["metrics"]["accuracy"] for result in results])
         costs = f"{results[0]['macs']:>10,}  {results[0]['parameters']:>7,}"
-        print(f"{name:<15} {width:<6g}  {costs}  {fitted}  {accuracy}")
+        moved = "  ".join(map(mean_and_spread, zip(*map(accuracies, own))))
+        print(f"{name:<15} {width:<5g}  {costs}  {fitted}  {accuracy}    {moved}")
         found = [[row["validation_accuracy"] for row in run.history] for run in own]
         curves[f"{name}, width {width:g}"] = percent(found)
     compare("GoogLeNet", recipe, sum(runs.values(), []), {"": curves}, "validation accuracy, %")
