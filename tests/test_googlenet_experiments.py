@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from test_relu_experiments import watch
@@ -53,6 +54,7 @@ def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys
 
     with branch.imported():
         monkeypatch.setattr(branch.experiments, "fit", fit)
+        monkeypatch.setattr(branch.experiments, "accuracies", lambda run: [0.5, run.settings.width])
         branch.experiments.budgets(branch.experiments.BUDGETS["laptop"])
     assert seen == [
         (name, width, rate, seed)
@@ -61,4 +63,39 @@ def test_every_network_has_three_seeds_at_each_width(branch, monkeypatch, capsys
         for seed in range(3)
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert "GoogLeNet       0.12     2,147,152   88,288  50.00 ± 0.00  13.00 ± 1.00" in lines
+    moved = "50.00 ± 0.00  12.00 ± 0.00"
+    assert (
+        f"GoogLeNet       0.12    2,147,152   88,288  50.00 ± 0.00  13.00 ± 1.00    {moved}"
+        in lines
+    )
+
+
+def test_global_average_pooling_replaces_vggs_hidden_layers(branch):
+    """The last layer reads the mean of each of the last feature maps, in any order of places."""
+    torch.manual_seed(0)
+    net = branch.experiments.vgg(1, 10, 64, 0.115, average=True).eval()
+    (last,) = (part for part in net if isinstance(part, nn.Linear))
+    features = net[:-3](torch.randn(3, 1, 64, 64))
+    assert features.shape == (3, last.in_features, 2, 2) == (3, round(0.115 * 512), 2, 2)
+    torch.testing.assert_close(net[-3:](features), last(features.mean((2, 3))))
+
+
+def test_images_are_moved_to_the_right(branch, small, monkeypatch):
+    """On a background of zeros, before anything else is done to them."""
+    small(branch, 20, 30)
+    recipe = branch.experiments.BUDGETS["laptop"].but(epochs=1, batch_size=10, network="VGG-32")
+    seen = []
+    with branch.imported():
+        run = branch.experiments.fit(recipe.but(width=0.11, lr=0.01))
+        monkeypatch.setattr(branch.experiments, "prepare", lambda images, *_: images.float())
+        monkeypatch.setattr(
+            branch.experiments,
+            "evaluate",
+            lambda _, loader: seen.append([*loader]) or {"accuracy": len(seen) / 10},
+        )
+        assert branch.experiments.accuracies(run) == [0.1, 0.2, 0.3, 0.4]
+    ((images, labels),), *moved = seen
+    for pixels, ((found, same),) in zip((2, 4, 6), moved, strict=True):
+        expected = numpy.roll(images.numpy(), pixels, axis=3)
+        expected[..., :pixels] = 0
+        assert (found.numpy() == expected).all() and torch.equal(same, labels)
