@@ -182,15 +182,16 @@ def spread(values):
     return f"{', '.join(f'{value:.2f}' for value in values)}; {statistics.mean(values):.2f}"
 
 
-def predictiveness(run, model, train, validation, rates):
+def predictiveness(run, model, train, validation, rates, size=None):
     """How far the gradient can be trusted: {column of history.csv: number}.
 
-    step; and for a step along it at each of several learning rates, {name: rate}, on some images:
+    step; and for a step along it at each of several learning rates, {name: rate}, on some images,
+    which are brought to `size`:
     fall: of their loss, as a share of what the gradient promises, which is rate * |gradient|^2.
     turn: the cosine between their gradients before and after. 0 where a gradient is 0.
     """
     inputs, labels = next(iter(validation))
-    inputs = resize(inputs, run.settings.image_size)
+    inputs = resize(inputs, size) if size else inputs
     model = copy.deepcopy(model).train()
     parameters = [*model.parameters()]
     start = [p.detach().clone() for p in parameters]
@@ -229,7 +230,8 @@ def figure2(recipe):
     these, flags change nothing here.
     """
     need_whole_batches(recipe)
-    measure = partial(predictiveness, rates={f"x{times}": times * recipe.lr for times in TIMES})
+    rates = {f"x{times}": times * recipe.lr for times in TIMES}
+    measure = partial(predictiveness, rates=rates, size=recipe.image_size)
     runs = {}
     variants = []
     for name in [recipe.network] if recipe.network else NETWORKS:
