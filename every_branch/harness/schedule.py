@@ -24,11 +24,11 @@ def constant(optimizer):
 
 
 def running_average(decay, steps):
-    """An AveragedModel's multi_avg_fn: an exponential average of the weights.
+    """An AveragedModel's multi_avg_fn: an exponential average of the weights (GoogLeNet, 6).
 
     Over about 1 / (1 - decay) steps, at most a tenth of a training of `steps`. After t steps the
-    decay is (1 + t) / (10 + t), until that is more: the weights leave their random start within a
-    few steps, and it would linger in the average otherwise.
+    decay is (1 + t) / (10 + t), as in TensorFlow's ExponentialMovingAverage, until that is more:
+    the weights leave their random start within a few steps, and it would linger otherwise.
     """
     decay = max(0, min(decay, 1 - 10 / steps))
 
