@@ -3,7 +3,7 @@
     python experiments.py budgets               all networks, with three seeds each
     python experiments.py budgets --network VGG one of them
 
-It takes about 50 minutes on one CPU core. `python experiments.py budgets --help` lists what can be
+It takes an hour or two on one CPU core. `python experiments.py budgets --help` lists what can be
 changed. Results go to checkpoints/GoogLeNet/; the same command goes on with what was stopped.
 """
 
