@@ -230,8 +230,8 @@ def figure2(recipe):
     these, flags change nothing here.
     """
     need_whole_batches(recipe)
-    rates = {f"x{times}": times * recipe.lr for times in TIMES}
-    measure = partial(predictiveness, rates=rates, size=recipe.image_size)
+    lengths = {f"x{times}": times * recipe.lr for times in TIMES}
+    measure = partial(predictiveness, rates=lengths, size=recipe.image_size)
     runs = {}
     variants = []
     for name in [recipe.network] if recipe.network else NETWORKS:
