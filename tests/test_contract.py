@@ -178,6 +178,10 @@ def test_its_pictures_can_be_drawn(branch, monkeypatch):
     """As far as that needs no picture: each function is there, and none waits for a run."""
     if not (branch.home / "figures" / "draw.py").exists():
         pytest.skip("has no draw.py")
+    ahead = (branch.home / "figures" / "draw.py").read_text(encoding="utf-8")
+    ahead = ahead.split("sys.path.insert")[0]  # what is imported before Python knows the branch
+    names = re.findall(r"^(?:from|import) (\w+)", ahead, re.MULTILINE)
+    assert not [name for name in names if [*branch.home.glob(f"{name}*")]]
     pictures = {}
     monkeypatch.setattr(branch.plots, "draw_finished", pictures.update)
     done = branch("figures/draw.py")

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from experiments import NETWORKS, RATES, SEEDS, TIMES
 from harness import ROOT, images
+from harness.diagrams import BLUE, GREEN, ORANGE, arrow, box
 from harness.plots import draw_finished, read_points, save
 from model import INCEPTION, GoogLeNet, Normalization
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
 from train import RECIPES, prepare
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -38,42 +38,27 @@ DRAWS = 10_000  # of companions for one image; 400 of them are drawn
 COLORS = ("tab:red", "tab:blue", "tab:green", "tab:purple")
 
 
-def box(axes, x, y, text, color, width=1.5):
-    axes.add_patch(
-        Rectangle((x - width / 2, y - 0.3), width, 0.6, facecolor=color, edgecolor="#666", lw=0.6)
-    )
-    axes.text(x, y, text, ha="center", va="center", fontsize=11)
-
-
-def arrow(axes, start, end, style="-"):
-    axes.add_patch(
-        FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=9, color="#666", linestyle=style
-        )
-    )
-
-
 def architecture():
     """The layer in training and in evaluation, and its place before the nonlinearity."""
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     axes = figure.subplots()
-    blue, orange, green = "#b5d2ec", "#f4c7a1", "#a9d8b8"
+    term = partial(box, axes, size=11)
     for y, title in ((2.2, "in training"), (0, "in evaluation")):
         axes.text(-1.2, y, title, ha="right", va="center", fontweight="bold", fontsize=11)
-        box(axes, 0, y, "$x = Wu$", blue)
-        box(axes, 6.3, y, r"$y = \gamma\,\hat{x} + \beta$", orange)
-        box(axes, 8.6, y, "$f(y)$", blue)
+        term(0, y, "$x = Wu$", BLUE, 1.5)
+        term(6.3, y, r"$y = \gamma\,\hat{x} + \beta$", ORANGE, 1.5)
+        term(8.6, y, "$f(y)$", BLUE, 1.5)
         arrow(axes, (7.05, y), (7.85, y))
-    box(axes, 3.4, 2.2, r"$\hat{x} = (x - \mu_B)\,/\,\sqrt{\sigma_B^2 + \epsilon}$", orange, 3)
-    box(axes, 3.4, 0, r"$\hat{x} = (x - E[x])\,/\,\sqrt{Var[x] + \epsilon}$", orange, 3)
-    box(axes, 1.5, 3.4, r"$\mu_B,\ \sigma_B^2$ of the batch", orange, 2.8)
-    box(axes, 1.35, 1.1, r"running $E[x]$, $Var[x]$", green, 2.8)
+    term(3.4, 2.2, r"$\hat{x} = (x - \mu_B)\,/\,\sqrt{\sigma_B^2 + \epsilon}$", ORANGE, 3)
+    term(3.4, 0, r"$\hat{x} = (x - E[x])\,/\,\sqrt{Var[x] + \epsilon}$", ORANGE, 3)
+    term(1.5, 3.4, r"$\mu_B,\ \sigma_B^2$ of the batch", ORANGE, 2.8)
+    term(1.35, 1.1, r"running $E[x]$, $Var[x]$", GREEN, 2.8)
     for y in (2.2, 0):
         arrow(axes, (0.75, y), (1.9, y))
         arrow(axes, (4.9, y), (5.55, y))
     arrow(axes, (0.3, 2.5), (0.9, 3.1))
     arrow(axes, (2.2, 3.1), (2.8, 2.5))
-    arrow(axes, (1.35, 3.1), (1.35, 1.4), "--")
+    arrow(axes, (1.35, 3.1), (1.35, 1.4), style="--")
     arrow(axes, (1.8, 0.8), (2.5, 0.3))
     axes.set(xlim=(-3, 9.6), ylim=(-0.5, 3.8))
     axes.axis("off")

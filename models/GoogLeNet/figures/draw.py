@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
+from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT, checkpoint
+from harness.diagrams import BLUE, GRAY, GREEN, ORANGE, YELLOW, arrow, box
 from harness.images import load
 from harness.plots import draw_finished, mean_curve, save
 from model import BRANCHES, INCEPTION, GoogLeNet
@@ -32,18 +33,6 @@ RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "GoogLeNet"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
 SEEDS = (0, 1, 2)
 LAPTOP = [RUNS / f"laptop-seed{seed}" for seed in SEEDS]
-ORANGE, BLUE, GREEN, GRAY, YELLOW = "#f4c7a1", "#b5d2ec", "#a9d8b8", "#dddddd", "#fbe9a7"
-
-
-def box(axes, x, y, text, color, width=1.0, height=0.6, size=9):
-    """A rectangle around (x, y) with a text in it."""
-    corner = (x - width / 2, y - height / 2)
-    axes.add_patch(Rectangle(corner, width, height, facecolor=color, edgecolor="#666", lw=0.6))
-    axes.text(x, y, text, ha="center", va="center", fontsize=size)
-
-
-def arrow(axes, start, end):
-    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color="#666"))
 
 
 def row_of_stages(axes, stages, y):

@@ -12,13 +12,15 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch
-from tasks import EPOCH
+from matplotlib.patches import Circle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT
+from harness.diagrams import BLUE, ORANGE, arrow
 from harness.plots import draw_finished, read_points, save
+
+from tasks import EPOCH
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "LSTM"
@@ -38,15 +40,8 @@ def node(axes, x, y, text, color="#f2f2f2", radius=0.32):
     axes.text(x, y, text, ha="center", va="center", fontsize=size, zorder=3)
 
 
-def arrow(axes, start, end, color="#444", curve=0.0, width=1.0):
-    style = {"arrowstyle": "-|>", "mutation_scale": 10, "color": color, "lw": width}
-    bend = f"arc3,rad={curve}"
-    axes.add_patch(FancyArrowPatch(start, end, connectionstyle=bend, shrinkB=0, **style))
-
-
 def cell(axes, title, forgets, squash):
     """A memory cell from left to right: squash, input gate, state, squash, output gate."""
-    blue, orange = "#b5d2ec", "#f4c7a1"
     places = {"in": 0.0, "*in": 1.3, "s": 2.8, "out": 4.3, "*out": 5.5}
     for start, end in ((-1.0, 0.0), (0.0, 1.3), (1.3, 2.8), (2.8, 4.3), (4.3, 5.5), (5.5, 6.6)):
         begin = start + (0.32 if start >= 0 else 0) + (0.13 if start == 2.8 else 0)
@@ -54,19 +49,20 @@ def cell(axes, title, forgets, squash):
         arrow(axes, (begin, 0), (stop, 0))
     node(axes, places["in"], 0, squash[0])
     node(axes, places["*in"], 0, "×")
-    node(axes, places["s"], 0, "s, +", blue, 0.45)
+    node(axes, places["s"], 0, "s, +", BLUE, 0.45)
     node(axes, places["out"], 0, squash[1])
     node(axes, places["*out"], 0, "×")
     gates = {"*in": "input gate", "*out": "output gate"}
     for place, name in gates.items():
         x = places[place]
-        node(axes, x, -1.3, "σ", orange)
+        node(axes, x, -1.3, "σ", ORANGE)
         arrow(axes, (x, -0.98), (x, -0.32))
         axes.text(x, -1.95, name, ha="center", fontsize=9)
-    arrow(axes, (3.15, 0.3), (2.45, 0.3), "tab:blue", 2.2 if not forgets else 1.6, 1.8)
+    curve = 1.6 if forgets else 2.2
+    arrow(axes, (3.15, 0.3), (2.45, 0.3), "tab:blue", width=1.8, curve=curve)
     if forgets:
         node(axes, 2.8, 1.0, "×")
-        node(axes, 1.6, 1.9, "σ", orange)
+        node(axes, 1.6, 1.9, "σ", ORANGE)
         arrow(axes, (1.85, 1.7), (2.55, 1.2))
         axes.text(1.2, 1.9, "forget gate", ha="right", va="center", fontsize=9)
     else:

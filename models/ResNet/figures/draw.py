@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT
+from harness.diagrams import BLUE, GREEN, ORANGE, arrow, box
 from harness.plots import draw_finished, read_points, save
 
 WORDS = [Path(word) for word in sys.argv[1:]]
@@ -27,20 +27,8 @@ KINDS = {"none": ("plain", "tab:gray"), "A": ("residual", "tab:blue")}
 DEPTHS = (8, 20, 32, 56)
 
 
-def box(axes, x, y, text, color, width=2.0):
-    axes.add_patch(
-        Rectangle((x - width / 2, y - 0.25), width, 0.5, facecolor=color, edgecolor="#666", lw=0.6)
-    )
-    axes.text(x, y, text, ha="center", va="center", fontsize=9)
-
-
-def arrow(axes, start, end):
-    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color="#444"))
-
-
 def column(axes, x, title, layers):
     """A block as a column of layers from the top down; the shortcut leads to "+"."""
-    blue, orange, green = "#b5d2ec", "#f4c7a1", "#a9d8b8"
     axes.text(x, 1.0, title, ha="center", va="center", fontweight="bold")
     axes.text(x, 0.45, "x", ha="center", va="center", style="italic")
     y = 0.3
@@ -52,8 +40,8 @@ def column(axes, x, title, layers):
             axes.plot([x, x + 1.3, x + 1.3], [0.18, 0.18, y], color="#444", lw=1.2)
             arrow(axes, (x + 1.3, y), (x + 0.15, y))
         else:
-            color = blue if "conv" in layer else orange if "norm" in layer else green
-            box(axes, x, y, layer, color)
+            color = BLUE if "conv" in layer else ORANGE if "norm" in layer else GREEN
+            box(axes, x, y, layer, color, 2.0, 0.5)
         y -= 0.25
     arrow(axes, (x, y), (x, y - 0.3))
     return y
