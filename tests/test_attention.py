@@ -15,7 +15,7 @@ NAME = "Attention"
 
 def tiny(model, **arguments):
     torch.manual_seed(0)
-    sizes = {"n": 6, "m": 5, "l": 4, "alignment": 3} | arguments
+    sizes = {"n": 6, "m": 5, "maxout": 4, "alignment": 3} | arguments
     network = model.RNNsearch(11, 12, **sizes).double()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -39,7 +39,7 @@ def test_the_networks_have_as_many_weights_as_counted(model, monkeypatch):
         assert count(decoder.unit) == 10_860_000
         assert count(decoder.maxout) + count(full.output) == 18_620_000
         assert count(model.RNNsearch()) == 80_443_000
-        reduced = model.RNNsearch(101, 101, n=256, m=64, l=128, alignment=128, bias=False)
+        reduced = model.RNNsearch(101, 101, n=256, m=64, maxout=128, alignment=128, bias=False)
         assert count(reduced) == 1_533_312
 
 
@@ -160,7 +160,7 @@ def test_without_attention_the_decoder_sees_one_vector(model):
 def test_how_weights_begin(model):
     """B.1: orthogonal recurrent matrices, deviations of 0.01 and of 0.001, v_a zero."""
     torch.manual_seed(0)
-    network = model.RNNsearch(300, 300, n=64, m=32, l=32, alignment=64)
+    network = model.RNNsearch(300, 300, n=64, m=32, maxout=32, alignment=64)
     for unit in (network.encoder.forwards, network.encoder.backwards, network.decoder.unit):
         for square in (unit.U.weight, *unit.U_gates.weight.split(64)):
             torch.testing.assert_close(square @ square.T, torch.eye(64), atol=1e-5, rtol=0)
@@ -171,13 +171,24 @@ def test_how_weights_begin(model):
     assert layer.U_a.weight.std().item() == pytest.approx(0.001, rel=0.05)
     assert not layer.v_a.weight.any()
     assert network.output.weight.std().item() == pytest.approx(0.01, rel=0.05)
-    with pytest.raises(ValueError, match="attention is 1, must be one of"):
-        model.RNNsearch(9, 9, attention=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{name: value} for name in ("n", "m", "maxout", "alignment") for value in (0, True, 1.5)]
+    + [{"source_tokens": 0}, {"target_tokens": "9"}, {"attention": 1}, {"bias": "no"}],
+    ids=str,
+)
+def test_wrong_arguments_are_named(model, wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name} is .*, must be "):
+        model.RNNsearch(**{"source_tokens": 9, "target_tokens": 9} | wrong)
 
 
 def test_the_experiment_measures_by_length(branch, small):
     small(branch)
-    words = ["--data", "reversal", "--attention", "--epochs", 1, "--n", 8, "--m", 8]
+    words = ["--data", "reversal", "--attention", "--epochs", 1, "--units", 8]
+    words += ["--embedding", 8]
     done = branch("experiments.py", "lengths", *words, "--maxout", 4, "--alignment", 4)
     assert done.code == 0 and "By length" in done.out, done.err
     folder = branch.home / "checkpoints" / NAME

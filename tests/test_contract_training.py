@@ -111,7 +111,7 @@ def test_what_a_finished_run_leaves(branch):
 def smaller(branch, recipe):
     """Flags that make a network narrow, and what the recipe `paper` shows it small."""
     fields = {field.name for field in branch.settings.flags(branch.train.Recipe)}
-    narrow = {"width": 0.125, "blocks": 32, "n": 32, "d_model": 16}
+    narrow = {"width": 0.125, "blocks": 32, "units": 32, "d_model": 16}
     words = [
         f"{branch.settings.flag(name)}={value}" for name, value in narrow.items() if name in fields
     ]

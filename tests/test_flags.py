@@ -6,6 +6,7 @@ from conftest import clean
 from toys import one_line
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 ODD = ["", " ", "0", "-1", "nan", "inf", "1e308", "1e-308", "9" * 400, "9" * 5000, "2.5", "True"]
 ODD += ["9223372036854775808", "0x10", "½", "a\nb", "\u2028", "x" * 300, "$5", "--", "-", "[]"]
@@ -20,12 +21,13 @@ PLAIN = {  # by flag, values that keep a training small
     **{"area": ["0", "0.5", "1"], "averaging": ["0", "0.9"], "lr": ["1e-3", "1"]},
     **{"decay_every": ["1"], "dropout": ["0", "0.9"], "mu": ["1"], "workers": ["0"]},
     **{"blocks": ["2", "5"], "length": ["5", "30"], "characters": ["9"], "clip": ["0.1"]},
-    **{"n": ["2", "8"], "m": ["3"], "maxout": ["2"], "alignment": ["4"], "words": ["30"]},
+    **{"embedding": ["3"], "maxout": ["2"], "alignment": ["4"], "words": ["30"]},
     **{"layers": ["1"], "d_model": ["8"], "d_ff": ["9"], "heads": ["1", "2"], "merges": ["5"]},
     **{"threads": ["1"], "precision": ["bf16"], "micro_batch": ["1", "3"]},
     **{"depth": ["8", "18"], "padding": ["0", "5"], "test_scales": ["28", "64"]},
 }
-NARROW = "width side image_size batch_size blocks n m maxout alignment layers d_model d_ff".split()
+NARROW = "width side image_size batch_size blocks units embedding maxout alignment".split()
+NARROW += "layers d_model d_ff".split()
 
 
 def command_line(branch, draws):
@@ -88,3 +90,25 @@ def test_no_scale_is_smaller_than_what_is_cut_out_of_it(every_branch, name):
 def test_one_flag_is_enough_to_change_a_size(every_branch, name, words):
     width = ("--width", 0.0625, "--batch-size", 2, "--dry-run")
     assert every_branch[name]("train.py", *width, *words.split()).code == 0
+
+
+def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
+    """It reads the whole line, and what abbreviates two of its options is an error."""
+    theirs = get_args_parser()._option_string_actions
+    for field in branch.settings.flags(branch.train.Recipe):
+        flag = branch.settings.flag(field.name)
+        training = field.name != "run"  # that is of --predict
+        assert not training or sum(name.startswith(flag) for name in theirs) < 2, flag
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        ("--merges 5 --words 3", "--words"),
+        ("--no-attention --alignment 3", "--alignment"),
+        ("--beam 7", "--beam"),
+        ("--data dates --merges 3", "--merges"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(every_branch, words, name):
+    one_line(every_branch["Attention"]("train.py", *words.split(), "--dry-run"), name)

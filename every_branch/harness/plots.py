@@ -62,11 +62,13 @@ def learning_curves(path, history, title):
 def comparison(path, panels, quantity, level=None, title=None, along="epoch", places=None):
     """Curves by epoch, each the mean over runs in a band from the lowest to the highest.
 
-    panels: {title: {label: [the values by epoch, one list a run]}}. level: of a dotted line.
-    along, places: what the values are by, and at which numbers of it, if not by epoch.
+    panels: {title: {label: [the values by epoch, one list a run]}}. quantity: what all values are,
+    or {title of a panel: what they are there}. level: of a dotted line. along, places: what the
+    values are by, and at which numbers of it, if not by epoch.
     """
+    each = quantity if isinstance(quantity, dict) else {next(iter(panels)): quantity}
     figure = Figure(figsize=(1.5 + 4 * len(panels), 3.8), layout="constrained")
-    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    all_axes = figure.subplots(1, len(panels), sharey=each is not quantity, squeeze=False)[0]
     for axes, (panel, curves) in zip(all_axes, panels.items()):
         for label, values in curves.items():
             values = torch.tensor(values)
@@ -76,11 +78,10 @@ def comparison(path, panels, quantity, level=None, title=None, along="epoch", pl
             axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         if level is not None:
             axes.axhline(level, color="gray", linestyle=":")
-        axes.set(xlabel=along, title=panel)
+        axes.set(xlabel=along, ylabel=each.get(panel), title=panel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    all_axes[0].set_ylabel(quantity)
     figure.suptitle(title)
     figure.savefig(path, format="png", dpi=110)
 

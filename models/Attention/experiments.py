@@ -31,6 +31,7 @@ SENTENCES = (
     "You shall not kill the two sons of the priest.",
 )
 WORD = "attention"
+QUALITY = {"verses": "chrF", "reversal": "exact answers, %"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,16 @@ class Lengths(train.Recipe):
 
 
 LAPTOP = dataclasses.replace(train.RECIPES["laptop"], name="laptop")
+WITHOUT = {"attention": False, "alignment": LAPTOP.alignment}  # of which nothing is there
 LENGTHS = {"laptop": Lengths(**vars(LAPTOP) | {"data": None, "attention": None})}
 
 
 def variants(recipe):
     """Settings of the runs that a recipe leaves open: train.py's own, which it may have done."""
-    names = [field.name for field in flags(train.Recipe)]
+    names = [field.name for field in flags(train.Recipe) if field.name != "attention"]
     same = LAPTOP.but(**{name: getattr(recipe, name) or getattr(LAPTOP, name) for name in names})
     return [
-        same.but(data=data, attention=attention, seed=seed)
+        same.but(data=data, seed=seed, **({} if attention else WITHOUT))
         for data in ([recipe.data] if recipe.data else ["verses", "reversal"])
         for attention in ([True, False] if recipe.attention is None else [recipe.attention])
         for seed in seeds_of(recipe, SEEDS)
@@ -79,8 +81,10 @@ def lengths(recipe):
     with harmless("lengths.csv"):
         files.write_csv(folder / "lengths.csv", rows)
         print(f"By length: {folder / 'lengths.csv'}")
+    words = {data: QUALITY[data] for data in by_length}
+    seeds = sorted({run.settings.seed for run in runs})
     axis = {"along": "words or letters of the source, up to", "places": GROUPS}
-    words = "chrF, or exact answers in %"
+    axis["title"] = f"Attention: {recipe.in_words(*seeds)}"
     with harmless("lengths.png"):
         from harness import plots  # matplotlib takes a second to import, and may be broken
 
@@ -110,9 +114,6 @@ def measure(run):
 
 def maps(recipe):
     """Where the decoder looks in SENTENCES, and in a WORD that it is to write backwards."""
-    from harness import plots
-    from harness.maps import alignment, alignments
-
     if not recipe.attention:
         raise Refusal("--no-attention: then there are no maps")
     if recipe.data != LAPTOP.data:
@@ -121,12 +122,15 @@ def maps(recipe):
     verses, reversal = [train.fit(own.but(data=data)) for data in ("verses", "reversal")]
     if recipe.dry_run:
         return
-    found = [alignment(verses.model, verses.data, text, verses.device) for text in SENTENCES]
-    found.append(alignment(reversal.model, reversal.data, WORD, reversal.device))
-    title = "Where the decoder looked: three sentences, and a word to be written backwards"
-    drawn = {"maps.png": lambda path: alignments(path, found, title)}
-    plots.draw(verses.folder, drawn)
-    print(f"The maps are in {verses.folder / 'maps.png'}")
+    with harmless("maps.png"):
+        from harness import plots
+        from harness.maps import alignment, alignments
+
+        found = [alignment(verses.model, verses.data, text, verses.device) for text in SENTENCES]
+        found.append(alignment(reversal.model, reversal.data, WORD, reversal.device))
+        title = "Where the decoder looked: three sentences, and a word to be written backwards"
+        if plots.draw(verses.folder, {"maps.png": lambda path: alignments(path, found, title)}):
+            print(f"The maps are in {verses.folder / 'maps.png'}")
 
 
 EXPERIMENTS = {"lengths": (lengths, LENGTHS), "maps": (maps, {"laptop": LAPTOP})}

@@ -5,12 +5,13 @@ Translate", arXiv 1409.0473, 2014. Its new idea: the decoder looks back at every
 source sentence, and learns at each step which ones to look at; before, one vector of fixed size
 had to hold the whole sentence.
 
-Sections, equations and letters are the paper's: n units, m numbers in a word's embedding, l maxout
-units, n' units in the alignment model.
+Sections, equations and letters are the paper's: n units, embeddings of dimension m, l maxout units
+(called maxout here), n' units in the alignment model (alignment). A token is a word, a piece of one
+or a letter.
 
 paper                              here                          why
 equations without biases           with (bias=False: without)    the paper does not say
-one sentence at a time             batches, padded and masked    speed
+equations for one sentence         batches, padded and masked    speed
 """
 
 import torch
@@ -19,11 +20,18 @@ from torch import nn
 PAD = 0  # the number of the token that fills up a batch
 
 
-def check(name, value):
-    """The value, if it is true or false; ValueError if not."""
-    if type(value) is not bool:
-        raise ValueError(f"{name} is {value!r}, must be one of [True, False]")
-    return value
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
 
 
 class GRU(nn.Module):
@@ -48,12 +56,12 @@ class GRU(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A bidirectional recurrent network: an annotation of every word, from both its sides (3.2)."""
+    """A bidirectional recurrent network: an annotation of each token, from both its sides (3.2)."""
 
-    def __init__(self, words, n, m, bias=True):
+    def __init__(self, tokens, n, m, bias=True):
         super().__init__()
         self.n = n
-        self.embedding = nn.Embedding(words, m)
+        self.embedding = nn.Embedding(tokens, m)
         self.forwards, self.backwards = GRU(m, n, bias), GRU(m, n, bias)
 
     def read(self, gru, x, known):
@@ -65,7 +73,7 @@ class Encoder(nn.Module):
         return torch.stack(states, 1)
 
     def forward(self, source):
-        """source: words [B, S] to annotations [B, S, 2n]."""
+        """source: tokens [B, S] to annotations [B, S, 2n]."""
         x, known = self.embedding(source), source != PAD
         right = self.read(self.forwards, x, known)
         left = self.read(self.backwards, x.flip(1), known.flip(1)).flip(1)
@@ -73,7 +81,7 @@ class Encoder(nn.Module):
 
 
 class Attention(nn.Module):
-    """The alignment model: how well does position j of the source go with the next word? (A.1.2)"""
+    """The alignment model: how well does position j of the source fit the next token? (A.1.2)"""
 
     def __init__(self, n, alignment, bias=True):
         super().__init__()
@@ -89,22 +97,22 @@ class Attention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A recurrent network that writes a translation, and looks at the source before each word."""
+    """A recurrent network that writes a translation, and looks at the source before each token."""
 
-    def __init__(self, words, n, m, l, alignment, attention=True, bias=True):  # noqa: E741
+    def __init__(self, tokens, n, m, maxout, alignment, attention=True, bias=True):
         super().__init__()
         self.n = n
         context = 2 * n if attention else n
         self.start = nn.Linear(n, n, bias)  # W_s
         self.attention = Attention(n, alignment, bias) if attention else None
-        self.embedding = nn.Embedding(words, m)
+        self.embedding = nn.Embedding(tokens, m)
         self.unit = GRU(m + context, n, bias)  # W and C, side by side
-        self.maxout = nn.Linear(n + m + context, 2 * l, bias)  # U_o, V_o and C_o, side by side
+        self.maxout = nn.Linear(n + m + context, 2 * maxout, bias)  # U_o, V_o and C_o, side by side
 
     def forward(self, prefix, annotations, known):
-        """prefix: the words before each place, [B, T]; annotations: [B, S, 2n]; known: [B, S].
+        """prefix: the tokens before each position, [B, T]; annotations: [B, S, 2n]; known: [B, S].
 
-        t, what the next word is chosen by, [B, T, l]; and alpha [B, T, S], None of RNNencdec.
+        t, what the next token is chosen by, [B, T, l]; and alpha [B, T, S], None of RNNencdec.
         """
         s = torch.tanh(self.start(annotations[:, 0, self.n :]))  # s_0, from <- h_1
         if self.attention:
@@ -123,30 +131,31 @@ class Decoder(nn.Module):
 
 
 class RNNsearch(nn.Module):
-    """Scores of the next word of a translation, at each of its places.
+    """Scores of the next token of a translation, at each of its positions.
 
-    source_words, target_words: sizes of the vocabularies. n, m, l, alignment: see above. attention:
-    if False it is RNNencdec: for every word, the context is the last state of the encoder's forward
-    direction. s_0 is made from that of the backward direction, in both.
+    source_tokens, target_tokens: of either vocabulary. n, m, maxout, alignment: see above.
+    attention: if False it is RNNencdec: for every token, the context is the last state of the
+    encoder's forward direction. s_0 is made from that of the backward direction, in both.
     """
 
     def __init__(
         self,
-        source_words=30_000,
-        target_words=30_000,
+        source_tokens=30_000,
+        target_tokens=30_000,
         n=1000,
         m=620,
-        l=500,  # noqa: E741
+        maxout=500,
         alignment=1000,
         attention=True,
         bias=True,
     ):
         super().__init__()
-        check("attention", attention)
-        check("bias", bias)
-        self.encoder = Encoder(source_words, n, m, bias)
-        self.decoder = Decoder(target_words, n, m, l, alignment, attention, bias)
-        self.output = nn.Linear(l, target_words, bias)
+        check_choice([True, False], attention=attention, bias=bias)
+        check_number(int, 1, source_tokens=source_tokens, target_tokens=target_tokens)
+        check_number(int, 1, n=n, m=m, maxout=maxout, alignment=alignment)
+        self.encoder = Encoder(source_tokens, n, m, bias)
+        self.decoder = Decoder(target_tokens, n, m, maxout, alignment, attention, bias)
+        self.output = nn.Linear(maxout, target_tokens, bias)
         self.initialize()
 
     def initialize(self):
@@ -162,19 +171,19 @@ class RNNsearch(nn.Module):
                 nn.init.normal_(parameter, 0, 0.001 if alignment else 0.01)
 
     def encode(self, source):
-        """source: words [B, S]. What decode() looks at: annotations [B, S, 2n], and which are."""
+        """source: tokens [B, S]. What decode() looks at: annotations [B, S, 2n], and which are."""
         return self.encoder(source), source != PAD
 
     def decode(self, prefix, memory):
-        """prefix: the words before each place, [B, T]; memory: of encode().
+        """prefix: the tokens before each position, [B, T]; memory: of encode().
 
-        Scores [B, T, target_words], and alpha [B, T, S], None of RNNencdec.
+        Scores [B, T, target_tokens], and alpha [B, T, S], None of RNNencdec.
         """
         t, alphas = self.decoder(prefix, *memory)
         return self.output(t), alphas
 
     def forward(self, source, prefix):
-        """source: words [B, S]; prefix: [B, T]. Scores [B, T, target_words] of the next words."""
+        """source: tokens [B, S]; prefix: [B, T]. Scores [B, T, target_tokens] of the next."""
         scores, _ = self.decode(prefix, self.encode(source))
         return scores
 

@@ -18,11 +18,10 @@ from functools import partial
 from typing import Literal
 
 from harness import translation
-from harness.errors import program
+from harness.errors import Refusal, program
 from harness.run import Run
 from harness.schedule import constant, one_cycle
 from harness.settings import command_line
-from harness.translation import cross_entropy
 from harness.values import Count, Positive
 from harness.words import Vocabulary
 from model import RNNsearch
@@ -33,13 +32,21 @@ import torch
 @dataclass(frozen=True, kw_only=True)
 class Recipe(translation.Settings):
     words: Count  # known on either side: the most frequent, if they occur twice; not with --merges
-    n: Count  # units of a recurrent layer
-    m: Count  # embedding dimension
+    units: Count  # n, of a recurrent layer
+    embedding: Count  # m, its dimension
     maxout: Count  # units l of the maxout layer
     alignment: Count  # units n' of the alignment model
     attention: bool = True  # False: RNNencdec
     optimizer: Literal["adam", "adadelta"] = "adam"  # adadelta: as in 2014, with --lr 1
-    clip: Positive = 1.0  # the gradient's norm is clipped to this (B.2)
+    clip: Positive | None = 1.0  # the longest that a gradient may be; it is shortened to that (B.2)
+
+    def __post_init__(self):
+        super().__post_init__()
+        usual = self.defaults or self
+        if self.merges and self.words != usual.words:
+            raise Refusal("--words and --merges: pieces are as many as the merges make")
+        if self.attention is False and self.alignment != usual.alignment:
+            raise Refusal("--alignment and --no-attention: there is no alignment model then")
 
 
 RECIPES = {
@@ -50,19 +57,19 @@ RECIPES = {
         batch_size=64,
         lr=4e-3,
         words=5_000,
-        n=256,
-        m=128,
+        units=256,
+        embedding=128,
         maxout=128,
         alignment=128,
     ),
     "paper": Recipe(
         data="verses",
-        epochs=60,
+        epochs=2_014,  # 288,000 updates on the verses
         batch_size=80,
         lr=1.0,
         words=30_000,
-        n=1000,
-        m=620,
+        units=1000,
+        embedding=620,
         maxout=500,
         alignment=1000,
         optimizer="adadelta",
@@ -78,13 +85,12 @@ def vocabularies(sides, kind, most):
 
 def fit(recipe):
     """Train and test one network; the Run."""
-    data = translation.Data(recipe, partial(vocabularies, most=recipe.words))
     run = Run("Attention", recipe)
-    translation.need_finished(run)
+    data = translation.Data(recipe, partial(vocabularies, most=recipe.words))
     train = data.loader("train", run.device)
-    sizes = recipe.n, recipe.m, recipe.maxout, recipe.alignment
+    sizes = recipe.units, recipe.embedding, recipe.maxout, recipe.alignment
     model = run.place(RNNsearch(len(data.source), len(data.target), *sizes, recipe.attention))
-    criterion = cross_entropy
+    criterion = translation.cross_entropy
     if recipe.optimizer == "adadelta":
         optimizer = torch.optim.Adadelta(model.parameters(), recipe.lr, rho=0.95, eps=1e-6)
         schedule = constant(optimizer)
@@ -99,7 +105,8 @@ def fit(recipe):
             loss = criterion(scores, following)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            if recipe.clip:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
             optimizer.step()
             schedule.step()
             run.log(loss=loss)

@@ -11,7 +11,7 @@ changed. Results go to checkpoints/Transformer/; the same command goes on with w
 import dataclasses
 
 from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
-from harness.errors import program
+from harness.errors import Refusal, program
 
 import train
 
@@ -30,7 +30,7 @@ PANELS = {
         "none": {"positions": "none"},
     },
 }
-SHORT = {"laptop": dataclasses.replace(train.RECIPES["laptop"], epochs=3, warmup=200, averaged=1)}
+SHORT = {"laptop": dataclasses.replace(train.RECIPES["laptop"], epochs=3, warmup=200, averaging=1)}
 
 
 def variants(recipe):
@@ -46,6 +46,8 @@ def variants(recipe):
 def ablations(recipe):
     """Norms, warm-up, heads and positions, one change at a time, on the validation verses."""
     every, runs = variants(recipe), []
+    if odd := {settings.heads for settings in every if recipe.d_model % settings.heads}:
+        raise Refusal(f"--d-model {recipe.d_model}: it should be a multiple of {max(odd)} heads")
     panels = {panel: {label: [] for label in changes} for panel, changes in PANELS.items()}
     for settings in in_turn("Ablations", [*every]):
         if run := unless_diverged(train.fit, settings):

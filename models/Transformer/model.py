@@ -5,13 +5,17 @@ A. Vaswani, N. Shazeer, N. Parmar, J. Uszkoreit, L. Jones, A. N. Gomez, Ł. Kais
 passes a state from word to word; every position looks at every other one directly, so that all
 positions of a sentence are computed at once, and no two words are more than one step apart.
 
-Sections and equations are the paper's, and most names: d_model numbers at a position, d_ff units in
-the feed-forward network, d_k numbers in a head's queries and keys.
+Sections and equations are the paper's, and most names: d_model is the dimension of a position, d_ff
+units are in the feed-forward network, d_k numbers in a head's queries and keys.
 
 paper                              here                          why
 initialization not given           Xavier; embeddings with a     sums keep the variance of
-                                   variance of 1 / d_model       what is summed
+                                   variance of 1 / d_model;      what is summed
+                                   learned positions as large
+                                   as sinusoids
 biases of attention not given      with                          most networks have them
+epsilon of norms not given         1e-5                          PyTorch's
+any number of positions            256 at most                   a table made once
 """
 
 import math
@@ -42,11 +46,18 @@ ROWS = {
 }
 
 
-def check(name, value, choices):
-    """The value, if it is one of the choices; ValueError if not."""
-    if value not in choices:
-        raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
-    return value
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
 
 
 def attention(q, k, v, mask):
@@ -148,9 +159,10 @@ class DecoderLayer(nn.Module):
 class Encoder(nn.Module):
     """N layers that read the source. Only pre-norm has a norm after the last."""
 
-    def __init__(self, layers, d_model, norm, *sizes):
+    def __init__(self, layers, d_model, d_ff, heads, d_k, dropout, norm):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(d_model, *sizes, norm) for _ in range(layers))
+        sizes = d_model, d_ff, heads, d_k, dropout, norm
+        self.layers = nn.ModuleList(EncoderLayer(*sizes) for _ in range(layers))
         self.last = nn.LayerNorm(d_model) if norm == "pre" else nn.Identity()
 
     def forward(self, x, mask):
@@ -162,9 +174,10 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """N layers that write the translation; also where the last of them looked."""
 
-    def __init__(self, layers, d_model, norm, *sizes):
+    def __init__(self, layers, d_model, d_ff, heads, d_k, dropout, norm):
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(d_model, *sizes, norm) for _ in range(layers))
+        sizes = d_model, d_ff, heads, d_k, dropout, norm
+        self.layers = nn.ModuleList(DecoderLayer(*sizes) for _ in range(layers))
         self.last = nn.LayerNorm(d_model) if norm == "pre" else nn.Identity()
 
     def forward(self, x, mask, source, source_mask):
@@ -205,18 +218,21 @@ class Transformer(nn.Module):
         longest=256,
     ):
         super().__init__()
+        check_number(int, 1, tokens=tokens, layers=layers, d_model=d_model, d_ff=d_ff, heads=heads)
+        check_number(int, 1, d_k=d_model if d_k is None else d_k, longest=longest)
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice(["sinusoids", "learned", "none"], positions=positions)
+        check_choice(["post", "pre"], norm=norm)
         if d_model % heads or d_model % 2:
             raise ValueError(
                 f"d_model is {d_model}, must be even, and a multiple of heads, {heads}"
             )
-        check("positions", positions, ["sinusoids", "learned", "none"])
-        check("norm", norm, ["post", "pre"])
         self.d_model, self.longest = d_model, longest
-        sizes = d_ff, heads, d_k or d_model // heads, dropout
+        sizes = d_model, d_ff, heads, d_k or d_model // heads, dropout, norm
         self.embedding = nn.Embedding(tokens, d_model)
         self.dropout = nn.Dropout(dropout)
-        self.encoder = Encoder(layers, d_model, norm, *sizes)
-        self.decoder = Decoder(layers, d_model, norm, *sizes)
+        self.encoder = Encoder(layers, *sizes)
+        self.decoder = Decoder(layers, *sizes)
         self.output = nn.Linear(d_model, tokens, bias=False)
         self.output.weight = self.embedding.weight  # one matrix for all three (3.4)
         if positions == "learned":
@@ -266,7 +282,7 @@ class Transformer(nn.Module):
         return scores
 
 
-def formula(tokens, layers=6, d_model=512, d_ff=2048, heads=8, d_k=None, **_):
+def formula(tokens, layers=6, d_model=512, d_ff=2048, heads=8, d_k=None, dropout=None):
     """The parameters, counted on paper."""
     d, keys = d_model, heads * (d_k or d_model // heads)
     attend = 2 * (d * keys + keys) + 2 * (d * d + d)
@@ -292,14 +308,16 @@ PRINTED = {
 if __name__ == "__main__":
     from harness.table import layer_table
 
+    print("The paper prints no exact counts: those on the right are its formula's.")
     met = True
     for name, change in ROWS.items():
         sizes = BASE | change
         with torch.device("meta"):
             count = sum(p.numel() for p in Transformer(**sizes).parameters())
-        met &= count == formula(37_000, **sizes)
+        right = count == formula(37_000, **sizes)
         paper = f"; paper: {PRINTED[name]} million" if name in PRINTED else ""
-        print(f"{name:<16} {count:>12,} parameters{paper}")
+        print(f"{name:<16} {count:>12,} parameters{paper}{'' if right else ': not the formula'}")
+        met &= right
     words = torch.ones(1, 1, dtype=torch.long)  # one to read, one to write
     tied = {"total": {"parameters": 44_138_496 + 512 * 37_000}}
     raise SystemExit(not (layer_table(Transformer(), (words, words), tied) and met))

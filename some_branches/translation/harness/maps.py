@@ -46,7 +46,7 @@ def alignments(path, found, title):
     """Maps of attention, as alignment() gives them: rows are what was written, columns read."""
     figure = Figure(figsize=(10, 10), layout="constrained")
     all_axes = figure.subplots(2, 2).flat
-    for axes, (read, written, weights) in zip(all_axes, found):
+    for (read, written, weights), axes in zip(found, all_axes):
         axes.imshow(weights.numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(read)), read, rotation=90)
         axes.set_yticks(range(len(written)), written)

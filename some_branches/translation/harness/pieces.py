@@ -35,7 +35,7 @@ def join(pieces, pair):
 
 def learn(texts, merges):
     """The pairs to join, in order: each is the most frequent one after all before it."""
-    counts = Counter(word for text in texts for word in WORD.findall(text))
+    counts = Counter(chain.from_iterable(map(words_of, texts)))
     cut, pairs, where = {word: tuple(word) for word in counts}, Counter(), defaultdict(set)
 
     def count(word, sign):
@@ -72,11 +72,11 @@ class Pieces(words.Vocabulary):
 
     @classmethod
     def of(cls, texts, merges, keep):
-        """Pieces of some texts. keep the pairs for the next time, or learn them of a few texts."""
+        """Pieces of some texts. keep the pairs for the next time, or learn a few of some texts."""
         if not keep:
-            return cls(texts, learn(texts[:1000], merges))
+            return cls(texts, learn(texts[::20], min(merges, 300)))
         path = ROOT / "checkpoints" / f"pieces-{merges}.json"
-        key = [merges, WORD.pattern, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
+        key = [merges, f" {WORD.pattern}", hashlib.sha256("\n".join(texts).encode()).hexdigest()]
         return cls(texts, kept(path, key, lambda: learn(texts, merges)))
 
     def told(self):

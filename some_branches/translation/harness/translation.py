@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 
 from harness import ranks, settings, use
 from harness.chrf import baselines, chrf
-from harness.decoding import beam_search
+from harness.decoding import ALPHA, BEAM, Beam, beam_search
 from harness.errors import Refusal, harmless
 from harness.meter import progress, words
 from harness.order import Order
 from harness.pairs import KINDS
 from harness.pieces import Pieces
-from harness.values import Count
+from harness.values import Natural
 from harness.words import BEGIN, END, PAD, plain
 
 import torch
@@ -27,7 +27,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 AT_ONCE = 64  # pairs that are evaluated together
 POOL = 20  # batches that are sorted by length together (Bahdanau et al., B.2)
-BEAM, ALPHA = 4, 1.0  # of the beam search, by chrF of the validation verses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +34,19 @@ class Settings(settings.Settings):
     """The settings of a run that translates."""
 
     data: Literal["verses", "reversal", "dates"]  # English to Spanish; generated tasks
-    merges: Count | None = None  # pieces of words, of both languages, to join; not set: whole words
-    beam: Count = BEAM  # hypotheses that --translate keeps; 1: the most probable token each time
+    merges: Natural = 0  # pieces of words, of both languages, to join; 0: whole words
+    beam: Beam = BEAM  # hypotheses that --translate keeps; 1: the most probable token each time
     translate: str | None = None  # train nothing: let the finished run translate this text
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "beam", "translate")
     USES: ClassVar = ("translate",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.translate is None and self.beam != BEAM:
+            raise Refusal("--beam is of --translate, which is not given")
+        if self.data and KINDS[self.data].exact and self.merges != (self.defaults or self).merges:
+            raise Refusal(f"--merges: the tokens of {self.data} are letters, and stay letters")
 
 
 class Pairs(Dataset):
@@ -161,11 +167,6 @@ class Data:
             right = sum(ours == theirs for ours, theirs in zip(translations, targets))
             return found | {"exact": right / len(targets)}
         return found | {"chrf": chrf(translations, targets)}
-
-
-def need_finished(run):
-    """Refusal if --translate asks for a translation, and the run is not finished."""
-    use.need_finished(run, "translate")
 
 
 def finish(run, model, data):

@@ -1,0 +1,135 @@
+"""Draw the pictures of summary.md that train.py and experiments.py do not draw.
+
+    python train.py
+    python figures/draw.py [RUNS] [FOLDER]
+
+RUNS (default: checkpoints/Transformer) has that run; the pictures go to FOLDER (default: RUNS).
+What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
+"""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness import ROOT, checkpoint, translation
+from harness.diagrams import BLUE, GREEN, arrow, box
+from harness.plots import draw_finished, save
+from harness.words import END
+from model import Transformer, attention, sinusoids
+
+from train import RECIPES, vocabularies
+
+WORDS = [Path(word) for word in sys.argv[1:]]
+RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "Transformer"
+FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
+LAPTOP = RUNS / "laptop-seed0"
+RED = "#c44e52"
+SENTENCE = "the", "king", "saw", "his", "son"
+
+
+def columns(axes, layers, title):
+    """A column of states above each word of a sentence; {(word, layer): its place}."""
+    places = {(x, y): (1.3 * x, 1.5 * y) for x in range(len(SENTENCE)) for y in range(layers)}
+    for (x, y), place in places.items():
+        box(axes, *place, "", BLUE if y == 0 else GREEN, 0.6, 0.5)
+        if y == 0:
+            axes.text(place[0], -0.75, SENTENCE[x], ha="center", va="center")
+            arrow(axes, (place[0], -0.58), (place[0], -0.25), shrink=0)
+    axes.set_title(title)
+    axes.set(xlim=(-0.6, 5.8), ylim=(-1.0, 2.0))
+    axes.axis("off")
+    return places
+
+
+def paths():
+    """How far "son" is from "the": four steps in a recurrent network, one in self-attention."""
+    figure = Figure(figsize=(10, 2.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    places = columns(left, 2, "Recurrent network: one state after the other")
+    for x in range(len(SENTENCE)):
+        (a, b), (_, top) = places[x, 0], places[x, 1]
+        first = x == 0
+        arrow(left, (a, b + 0.25), (a, top - 0.25), RED if first else "#666", shrink=0)
+        if x:
+            arrow(left, (a - 1.0, top), (a - 0.3, top), RED, width=1.8, shrink=0)
+    places = columns(right, 2, "Self-attention: all positions at once, each sees all")
+    for x in range(len(SENTENCE)):
+        for seen in range(len(SENTENCE)):
+            (a, b), (c, top) = places[seen, 0], places[x, 1]
+            path = x == len(SENTENCE) - 1 and seen == 0
+            style = {"color": RED, "width": 1.8} if path else {"color": "#bbb", "width": 0.7}
+            arrow(right, (a, b + 0.25), (c, top - 0.25), shrink=0, **style)
+    save(figure, FOLDER / "paths.png", 120)
+
+
+def masked():
+    """Equation 1 in numbers, in the decoder, where a position sees none that comes later."""
+    written = "[BEGIN]", "Y", "el", "rey"
+    generator = torch.Generator().manual_seed(1)
+    q, k = torch.randn(2, len(written), 64, generator=generator)
+    here = torch.arange(len(written))
+    mask = here[:, None] >= here
+    _, weights = attention(q, k, k, mask)
+    scores = q @ k.T / 64**0.5
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, values, title, nothing, ends in (
+        (left, scores, "Scores: q · k / √64", "-∞", (-1.5, 3)),
+        (right, weights, "Weights: the softmax of each row", "0", (0, 1.4)),
+    ):
+        least, most = ends
+        axes.imshow(values.masked_fill(~mask, least), cmap="Blues", vmin=least, vmax=most)
+        for row, column in product(range(len(written)), repeat=2):
+            text = f"{values[row, column]:.2f}" if mask[row, column] else nothing
+            axes.text(column, row, text, ha="center", va="center")
+        axes.set_xticks(here, written)
+        axes.set_yticks(here, written)
+        axes.xaxis.tick_top()
+        axes.set_title(title)
+    save(figure, FOLDER / "masked.png", 120)
+
+
+def positions():
+    """Left: the sines that each position adds. Right: how alike two positions are."""
+    table = sinusoids(60, 128)
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    left.imshow(table[:, ::2], cmap="RdBu", vmin=-1.2, vmax=1.2, aspect="auto")
+    left.set(xlabel="i: the wavelength grows", ylabel="position")
+    left.set_title("What each position adds: 64 sines (and as many cosines)")
+    for position, color in ((20, "tab:blue"), (40, "tab:orange")):
+        right.plot(table @ table[position] / 64, color=color, label=f"position {position}")
+    right.set(xlabel="position", title="Cosine similarity")
+    right.grid(alpha=0.3)
+    right.legend()
+    save(figure, FOLDER / "positions.png", 120)
+
+
+@torch.no_grad()
+def heads():
+    """Where each head of the encoder's first layer looks in a sentence."""
+    recipe = RECIPES["laptop"]
+    data = translation.Data(recipe, vocabularies)
+    sizes = recipe.layers, recipe.d_model, recipe.d_ff, recipe.heads
+    model = Transformer(len(data.source), *sizes).eval()
+    model.load_state_dict(checkpoint.weights(LAPTOP))
+    tokens = [*data.source.encode("The king said to the people, Go up to the mountain."), END]
+    x, everywhere = model.embed(torch.tensor([tokens])), torch.ones(1, 1, 1, len(tokens)).bool()
+    _, weights = model.encoder.layers[0].attention(x, x, everywhere)  # [1, heads, S, S]
+    figure = Figure(figsize=(12, 3.7), layout="constrained")
+    names = [name.strip() for name in data.source.names(tokens)]
+    for number, (axes, own) in enumerate(zip(figure.subplots(1, 4), weights[0]), 1):
+        axes.imshow(own, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_title(f"head {number}")
+    save(figure, FOLDER / "heads.png", 110)
+
+
+if __name__ == "__main__":
+    draw_finished({paths: [], masked: [], positions: [], heads: [LAPTOP]})
