@@ -1,9 +1,12 @@
 """Draw the pictures of summary.md that train.py and experiments.py do not draw.
 
-    python train.py
+    python train.py                       with --seed 0, 1 and 2
+    python train.py --merges 3000 --units 176 --embedding 64 --maxout 64 --alignment 64 --epochs 13
+                                          with the same seeds, on the branch Attention
     python figures/draw.py [RUNS] [FOLDER]
 
-RUNS (default: checkpoints/Transformer) has that run; the pictures go to FOLDER (default: RUNS).
+RUNS (default: checkpoints/Transformer) has those runs, the folder Attention beside it the second
+three; the pictures go to FOLDER (default: RUNS).
 What cannot be drawn, since a run is not there, is said. `make figures` on main calls this.
 """
 
@@ -18,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT, checkpoint, translation
 from harness.diagrams import BLUE, GREEN, arrow, box
-from harness.plots import draw_finished, save
+from harness.plots import draw_finished, mean_curve, save
 from harness.words import END
 from model import Transformer, attention, sinusoids
 
@@ -27,7 +30,10 @@ from train import RECIPES, vocabularies
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "Transformer"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-LAPTOP = RUNS / "laptop-seed0"
+TRANSFORMER = [RUNS / f"laptop-seed{seed}" for seed in range(3)]
+LAPTOP = TRANSFORMER[0]
+SMALL = "laptop-epochs-13-merges-3000-units-176-embedding-64-maxout-64-alignment-64"
+RNNSEARCH = [RUNS.parent / "Attention" / f"{SMALL}-seed{seed}" for seed in range(3)]
 RED = "#c44e52"
 SENTENCE = "the", "king", "saw", "his", "son"
 
@@ -131,5 +137,27 @@ def heads():
     save(figure, FOLDER / "heads.png", 110)
 
 
+def against():
+    """The Transformer and RNNsearch with as many parameters, on the same pieces, in equal time."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for label, runs, color in (
+        ("RNNsearch, 13 epochs", RNNSEARCH, "tab:gray"),
+        ("Transformer, 15 epochs", TRANSFORMER, "tab:blue"),
+    ):
+        curves = [mean_curve([run], "validation_bits") for run in runs]
+        x = [100 * (epoch + 1) / len(curves[0]) for epoch in range(len(curves[0]))]
+        axes.plot(x, mean_curve(runs, "validation_bits"), color=color, marker=".", label=label)
+        low, high = ([end(values) for values in zip(*curves)] for end in (min, max))
+        axes.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
+    axes.set(xlabel="training time, % (the same for both)", ylabel="bits per character")
+    axes.set(title="Validation verses, equal parameters", ylim=(1.1, 2.6))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save(figure, FOLDER / "against.png")
+
+
 if __name__ == "__main__":
-    draw_finished({paths: [], masked: [], positions: [], heads: [LAPTOP]})
+    draw_finished(
+        {paths: [], masked: [], positions: [], heads: [LAPTOP], against: TRANSFORMER + RNNSEARCH}
+    )
