@@ -112,7 +112,7 @@ class Decoder(nn.Module):
     def forward(self, prefix, annotations, known):
         """prefix: the tokens before each position, [B, T]; annotations: [B, S, 2n]; known: [B, S].
 
-        t, what the next token is chosen by, [B, T, l]; and alpha [B, T, S], None of RNNencdec.
+        t, from which the next token is scored, [B, T, l]; alpha [B, T, S], None for RNNencdec.
         """
         s = torch.tanh(self.start(annotations[:, 0, self.n :]))  # s_0, from <- h_1
         if self.attention:
@@ -171,13 +171,13 @@ class RNNsearch(nn.Module):
                 nn.init.normal_(parameter, 0, 0.001 if alignment else 0.01)
 
     def encode(self, source):
-        """source: tokens [B, S]. What decode() looks at: annotations [B, S, 2n], and which are."""
+        """source: tokens [B, S]. For decode(): annotations [B, S, 2n]; a mask, false at padding."""
         return self.encoder(source), source != PAD
 
     def decode(self, prefix, memory):
         """prefix: the tokens before each position, [B, T]; memory: of encode().
 
-        Scores [B, T, target_tokens], and alpha [B, T, S], None of RNNencdec.
+        Scores [B, T, target_tokens], and alpha [B, T, S], None for RNNencdec.
         """
         t, alphas = self.decoder(prefix, *memory)
         return self.output(t), alphas

@@ -77,6 +77,7 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, d_model, heads, d_k):
         super().__init__()
         self.heads = heads
+        # The projections of all heads, side by side; split() cuts them apart.
         self.W_Q = nn.Linear(d_model, heads * d_k)
         self.W_K = nn.Linear(d_model, heads * d_k)
         self.W_V = nn.Linear(d_model, d_model)

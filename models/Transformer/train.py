@@ -57,7 +57,7 @@ RECIPES = {
         d_ff=512,
         heads=4,
         warmup=400,
-        averaging=3,  # a fifth, and not the paper's 7 %, since its epochs are few
+        averaging=3,  # of 15 epochs; the paper averages the last 7 % of its training
     ),
     "paper": Recipe(
         data="verses",
@@ -75,7 +75,7 @@ RECIPES = {
 
 
 def vocabularies(sides, kind):
-    """The one vocabulary of both sides, twice: letters of a generated task, or whole words."""
+    """The one vocabulary of both sides, twice: of letters, or whole words; pieces: --merges."""
     vocabulary = Vocabulary([*sides[0], *sides[1]], split=kind.split, join=kind.join)
     return vocabulary, vocabulary
 

@@ -34,7 +34,7 @@ TRANSFORMER = [RUNS / f"laptop-seed{seed}" for seed in range(3)]
 LAPTOP = TRANSFORMER[0]
 SMALL = "laptop-epochs-13-merges-3000-units-176-embedding-64-maxout-64-alignment-64"
 RNNSEARCH = [RUNS.parent / "Attention" / f"{SMALL}-seed{seed}" for seed in range(3)]
-RED = "#c44e52"
+PATH = {"color": "#c44e52", "width": 1.8}
 SENTENCE = "the", "king", "saw", "his", "son"
 
 
@@ -59,17 +59,17 @@ def paths():
     places = columns(left, 2, "Recurrent network: one state after the other")
     for x in range(len(SENTENCE)):
         (a, b), (_, top) = places[x, 0], places[x, 1]
-        first = x == 0
-        arrow(left, (a, b + 0.25), (a, top - 0.25), RED if first else "#666", shrink=0)
+        style = PATH if x == 0 else {}
+        arrow(left, (a, b + 0.25), (a, top - 0.25), shrink=0, **style)
         if x:
-            arrow(left, (a - 1.0, top), (a - 0.3, top), RED, width=1.8, shrink=0)
+            arrow(left, (a - 1.0, top), (a - 0.3, top), shrink=0, **PATH)
     places = columns(right, 2, "Self-attention: all positions at once, each sees all")
-    for x in range(len(SENTENCE)):
-        for seen in range(len(SENTENCE)):
-            (a, b), (c, top) = places[seen, 0], places[x, 1]
-            path = x == len(SENTENCE) - 1 and seen == 0
-            style = {"color": RED, "width": 1.8} if path else {"color": "#bbb", "width": 0.7}
-            arrow(right, (a, b + 0.25), (c, top - 0.25), shrink=0, **style)
+    last = len(SENTENCE) - 1
+    pairs = [pair for pair in product(range(len(SENTENCE)), repeat=2) if pair != (0, last)]
+    for seen, x in [*pairs, (0, last)]:  # the red one on top of the others
+        (a, b), (c, top) = places[seen, 0], places[x, 1]
+        style = {"color": "#bbb", "width": 0.7} if (seen, x) in pairs else PATH
+        arrow(right, (a, b + 0.25), (c, top - 0.25), shrink=0, **style)
     save(figure, FOLDER / "paths.png", 120)
 
 
@@ -89,7 +89,8 @@ def masked():
         (right, weights, "Weights: the softmax of each row", "0", (0, 1.4)),
     ):
         least, most = ends
-        axes.imshow(values.masked_fill(~mask, least), cmap="Blues", vmin=least, vmax=most)
+        axes.imshow(values.masked_fill(~mask, torch.nan), cmap="Blues", vmin=least, vmax=most)
+        axes.set_facecolor("#dddddd")  # of what is masked
         for row, column in product(range(len(written)), repeat=2):
             text = f"{values[row, column]:.2f}" if mask[row, column] else nothing
             axes.text(column, row, text, ha="center", va="center")
@@ -124,7 +125,7 @@ def heads():
     sizes = recipe.layers, recipe.d_model, recipe.d_ff, recipe.heads
     model = Transformer(len(data.source), *sizes).eval()
     model.load_state_dict(checkpoint.weights(LAPTOP))
-    tokens = [*data.source.encode("The king said to the people, Go up to the mountain."), END]
+    tokens = [*data.source.encode("The king of Israel went up to the house of God."), END]
     x, everywhere = model.embed(torch.tensor([tokens])), torch.ones(1, 1, 1, len(tokens)).bool()
     _, weights = model.encoder.layers[0].attention(x, x, everywhere)  # [1, heads, S, S]
     figure = Figure(figsize=(12, 3.7), layout="constrained")
