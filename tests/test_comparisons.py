@@ -75,7 +75,11 @@ def test_a_comparison_writes_every_epoch_of_every_run_and_draws_means_and_bands(
     assert other.get_ydata().tolist() == [5, 5] and [*level.get_ydata()] == [2.5, 2.5]
     corners = left.collections[0].get_paths()[0].vertices.tolist()
     assert {tuple(corner) for corner in corners} == {(1, 1), (1, 3), (2, 2), (2, 6)}
-    assert right.lines[0].get_ydata().tolist() == [4]
+    assert right.lines[0].get_ydata().tolist() == [4] and left.get_ylim() == right.get_ylim()
+    tiny.plots.comparison(tmp_path / "x.png", panels, {"left": "m", "right": "kg"})
+    left, right = figures[1].axes  # of two quantities, each has its own axis
+    assert (left.get_ylabel(), right.get_ylabel()) == ("m", "kg")
+    assert left.get_ylim() != right.get_ylim()
 
 
 def test_a_run_that_diverges_is_left_out_of_a_comparison(tiny, capsys):
