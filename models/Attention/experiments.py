@@ -49,8 +49,8 @@ LENGTHS = {"laptop": Lengths(**vars(LAPTOP) | {"data": None, "attention": None})
 
 def variants(recipe):
     """Settings of the runs that a recipe leaves open: train.py's own, which it may have done."""
-    names = [field.name for field in flags(train.Recipe) if field.name != "attention"]
-    same = LAPTOP.but(**{name: getattr(recipe, name) or getattr(LAPTOP, name) for name in names})
+    names = {field.name for field in flags(train.Recipe)} - {"data", "attention"}
+    same = LAPTOP.but(**{name: getattr(recipe, name) for name in names})
     return [
         same.but(data=data, seed=seed, **({} if attention else WITHOUT))
         for data in ([recipe.data] if recipe.data else ["verses", "reversal"])
