@@ -76,7 +76,8 @@ class Pieces(words.Vocabulary):
         if not keep:
             return cls(texts, learn(texts[::20], min(merges, 300)))
         path = ROOT / "checkpoints" / f"pieces-{merges}.json"
-        key = [merges, f" {WORD.pattern}", hashlib.sha256("\n".join(texts).encode()).hexdigest()]
+        rule = f" {WORD.pattern}"  # the space: of words_of(); without it, files of old would do
+        key = [merges, rule, hashlib.sha256("\n".join(texts).encode()).hexdigest()]
         return cls(texts, kept(path, key, lambda: learn(texts, merges)))
 
     def told(self):
