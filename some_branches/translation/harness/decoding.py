@@ -7,6 +7,7 @@ from harness.words import BEGIN, END, PAD
 
 import torch
 
+MORE = 10  # tokens that a translation may have more than its source
 BEAM, ALPHA = 4, 1.0  # by chrF of the validation verses; Vaswani et al. have 4 and 0.6
 Beam = Annotated[int, Rule("a whole number from 1 to 100", lambda value: 1 <= value <= 100)]
 

@@ -1,7 +1,7 @@
 """The pictures of a finished run that translates."""
 
 from harness import plots
-from harness.decoding import ALPHA, BEAM, beam_search
+from harness.decoding import ALPHA, BEAM, MORE, beam_search
 from harness.plots import Figure
 from harness.words import BEGIN, END
 
@@ -32,7 +32,7 @@ def alignment(model, data, text, device):
     """
     model.eval()
     source = torch.tensor([[*data.source.encode(text), END]], device=device)
-    (written,) = beam_search(model, source, BEAM, source.shape[1] + 10, ALPHA)
+    (written,) = beam_search(model, source, BEAM, source.shape[1] + MORE, ALPHA)
     prefix = torch.tensor([[BEGIN, *written]], device=device)
     _, weights = model.decode(prefix, model.encode(source))
     if weights is None:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from harness import ranks, settings, use
 from harness.chrf import baselines, chrf
-from harness.decoding import ALPHA, BEAM, Beam, beam_search
+from harness.decoding import ALPHA, BEAM, MORE, Beam, beam_search
 from harness.errors import Refusal, harmless
 from harness.meter import progress, words
 from harness.order import Order
@@ -154,7 +154,7 @@ class Data:
             source = pad_sequence(rows, True, PAD).to(device)
             if source.shape[1] > most:
                 raise Refusal(f"{source.shape[1]} tokens: this network takes {most} at most")
-            longest = torch.tensor([min(len(row) + 10, most) for row in rows])
+            longest = torch.tensor([min(len(row) + MORE, most) for row in rows])
             found += beam_search(model, source, beam, longest, ALPHA)
         return [self.target.decode(row) for row in found]
 
