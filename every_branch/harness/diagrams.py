@@ -3,6 +3,7 @@
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 BLUE, ORANGE, GREEN, GRAY, YELLOW = "#b5d2ec", "#f4c7a1", "#a9d8b8", "#dddddd", "#fbe9a7"
+RED = "#c44e52"  # of what a picture is about
 
 
 def box(axes, x, y, text, color, width=1.0, height=0.6, size=9):

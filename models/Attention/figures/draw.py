@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT
-from harness.diagrams import BLUE, GREEN, ORANGE, arrow, box
+from harness.diagrams import BLUE, GREEN, ORANGE, RED, arrow, box
 from harness.plots import draw_finished, save
 
 WORDS = [Path(word) for word in sys.argv[1:]]
 RUNS = WORDS[0] if WORDS else ROOT / "checkpoints" / "Attention"
 FOLDER = WORDS[1] if len(WORDS) > 1 else RUNS
-RED = "#c44e52"
 SOURCE = "the", "black", "cat"
 TARGET = "gato"
 SCORES = 0.0, 1.0, 3.0  # of the source's words, before the second word is written

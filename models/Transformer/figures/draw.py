@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from harness import ROOT, checkpoint, translation
-from harness.diagrams import BLUE, GREEN, arrow, box
+from harness.diagrams import BLUE, GRAY, GREEN, RED, arrow, box
 from harness.plots import draw_finished, mean_curve, save
 from harness.words import END
 from model import Transformer, attention, sinusoids
@@ -34,13 +34,13 @@ TRANSFORMER = [RUNS / f"laptop-seed{seed}" for seed in range(3)]
 LAPTOP = TRANSFORMER[0]
 SMALL = "laptop-epochs-13-merges-3000-units-176-embedding-64-maxout-64-alignment-64"
 RNNSEARCH = [RUNS.parent / "Attention" / f"{SMALL}-seed{seed}" for seed in range(3)]
-PATH = {"color": "#c44e52", "width": 1.8}
+PATH = {"color": RED, "width": 1.8}
 SENTENCE = "the", "king", "saw", "his", "son"
 
 
-def columns(axes, layers, title):
-    """A column of states above each word of a sentence; {(word, layer): its place}."""
-    places = {(x, y): (1.3 * x, 1.5 * y) for x in range(len(SENTENCE)) for y in range(layers)}
+def columns(axes, title):
+    """An embedding and a state above each word of a sentence; {(word, 0 or 1): its place}."""
+    places = {(x, y): (1.3 * x, 1.5 * y) for x in range(len(SENTENCE)) for y in (0, 1)}
     for (x, y), place in places.items():
         box(axes, *place, "", BLUE if y == 0 else GREEN, 0.6, 0.5)
         if y == 0:
@@ -56,14 +56,14 @@ def paths():
     """How far "son" is from "the": four steps in a recurrent network, one in self-attention."""
     figure = Figure(figsize=(10, 2.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    places = columns(left, 2, "Recurrent network: one state after the other")
+    places = columns(left, "Recurrent network: one state after the other")
     for x in range(len(SENTENCE)):
         (a, b), (_, top) = places[x, 0], places[x, 1]
         style = PATH if x == 0 else {}
         arrow(left, (a, b + 0.25), (a, top - 0.25), shrink=0, **style)
         if x:
             arrow(left, (a - 1.0, top), (a - 0.3, top), shrink=0, **PATH)
-    places = columns(right, 2, "Self-attention: all positions at once, each sees all")
+    places = columns(right, "Self-attention: all positions at once, each sees all")
     last = len(SENTENCE) - 1
     pairs = [pair for pair in product(range(len(SENTENCE)), repeat=2) if pair != (0, last)]
     for seen, x in [*pairs, (0, last)]:  # the red one on top of the others
@@ -90,7 +90,7 @@ def masked():
     ):
         least, most = ends
         axes.imshow(values.masked_fill(~mask, torch.nan), cmap="Blues", vmin=least, vmax=most)
-        axes.set_facecolor("#dddddd")  # of what is masked
+        axes.set_facecolor(GRAY)  # of what is masked
         for row, column in product(range(len(written)), repeat=2):
             text = f"{values[row, column]:.2f}" if mask[row, column] else nothing
             axes.text(column, row, text, ha="center", va="center")
