@@ -1,7 +1,6 @@
-"""The Transformer: the paper's counts, PyTorch's own layers, masks, the recipe, pieces of words."""
+"""The Transformer: the paper's counts, PyTorch's own layers, masks, the recipe, the experiment."""
 
 import itertools
-import json
 import math
 from collections import Counter
 
@@ -235,57 +234,6 @@ def test_the_last_epochs_are_averaged(branch, small, monkeypatch):
     torch.testing.assert_close(run.model.output.weight, choices[best - 2])
 
 
-# Pieces of words
-
-
-def test_the_pairs_that_are_joined(branch):
-    """By counting all pairs anew after each merge. The first word is a word as any other."""
-    assert branch.pieces.learn(["ab", "ab ab"], 9) == [("a", "b"), (" ", "ab")]
-    texts = [text for pair in branch.pairs.verses()["test"][:60] for text in pair]
-    words = Counter(word for text in texts for word in branch.pieces.WORD.findall(" " + text))
-    cut, expected = {word: list(word) for word in words}, []
-    for _ in range(60):
-        pairs = Counter()
-        for word, pieces in cut.items():
-            for pair in zip(pieces, pieces[1:]):
-                pairs[pair] += words[word]
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        expected.append(best)
-        for pieces in cut.values():
-            place = 0
-            while place < len(pieces) - 1:
-                if (pieces[place], pieces[place + 1]) == best:
-                    pieces[place : place + 2] = ["".join(best)]
-                place += 1
-    assert branch.pieces.learn(texts, 60) == expected
-
-
-def test_a_text_falls_into_pieces_and_back(branch):
-    texts = [text for pair in branch.pairs.verses()["test"][:60] for text in pair]
-    pieces = branch.pieces.Pieces(texts, branch.pieces.learn(texts, 100))
-    for text in (*texts, "Melquisedec, rey de Salem", "a  b", "queen's"):
-        known = "".join(letter for letter in text if letter in "".join(pieces.tokens))
-        assert pieces.decode(pieces.encode(known)) == known
-        assert pieces.spelling(known) == 0
-    assert branch.words.UNKNOWN in pieces.encode("中") and pieces.spelling("中") > 0
-    assert len({*pieces.tokens}) == len(pieces.tokens)
-
-
-def test_what_was_learned_is_kept_and_a_broken_file_is_made_anew(branch, tmp_path):
-    path, made = tmp_path / "new folder" / "pieces.json", []
-
-    def make():
-        made.append(0)
-        return [["a", "b"]]
-
-    for key, times in (("x", 1), ("x", 1), ("y", 2), ("y", 2)):
-        assert branch.kept.kept(path, key, make) == [["a", "b"]] and len(made) == times
-    for broken in (b"", b"\xff", b"[1]", b"7", json.dumps(["x", []]).encode()):
-        path.write_bytes(broken)
-        assert branch.kept.kept(path, "y", make) == [["a", "b"]]
-    assert len(made) == 7
-
-
 def test_the_experiment_compares(branch, small, monkeypatch, capsys):
     small(branch)
     panels = {"heads": {"1": {"heads": 1}, "4": {}}, "positions": {"sinusoids": {}}}
@@ -297,3 +245,18 @@ def test_the_experiment_compares(branch, small, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     four, waves = (line.split() for line in lines if line.startswith(("4  ", "sinusoids  ")))
     assert four[1:] == waves[1:] and len(four) == 2 and len(branch.runs()) == 2
+
+
+def test_what_the_frequency_of_each_token_tells(branch, small):
+    """By a list of all letters; each word has an end."""
+    small(branch)
+    seen, new = (
+        [token for _, text in branch.pairs.KINDS["reversal"].parts()[part] for token in (*text, "")]
+        for part in ("train", "validation")
+    )
+    counts = Counter(seen)
+    recipe = branch.parse("--data", "reversal")
+    tokens = len(branch.translation.Data(recipe, branch.train.vocabularies).target)
+    nats = [math.log((len(seen) + tokens) / (counts[token] + 1)) for token in new]
+    with branch.imported():
+        assert branch.experiments.frequencies(recipe) == pytest.approx(sum(nats) / len(nats))

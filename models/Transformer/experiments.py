@@ -4,15 +4,19 @@
                                          before the sub-layer as today, with and without warm-up;
                                          how many heads; how a position is told
 
-It takes about an hour on one CPU core. `python experiments.py ablations --help` lists what can be
-changed. Results go to checkpoints/Transformer/; the same command goes on with what was stopped.
+It takes about an hour and a half on one CPU core. `python experiments.py ablations --help` lists
+what can be changed. Results go to checkpoints/Transformer/; the same command goes on with what was
+stopped.
 """
 
 import dataclasses
 
 from harness.compare import compare, experiment, in_turn, need_some, seeds_of, unless_diverged
 from harness.errors import Refusal, program
+from harness.translation import Data
+from harness.words import PAD
 
+import torch
 import train
 
 SEEDS = 3
@@ -43,6 +47,15 @@ def variants(recipe):
     return found
 
 
+def frequencies(recipe):
+    """Nats per token of the validation verses if only the frequency of each token is known."""
+    data = Data(recipe, train.vocabularies)
+    batches = {part: data.loader(part, "cpu") for part in ("train", "validation")}
+    seen, new = (torch.cat([y[y != PAD] for _, y in part]) for part in batches.values())
+    counts = 1 + seen.bincount(minlength=len(data.target))
+    return -(counts / counts.sum()).log()[new].mean().item()
+
+
 def ablations(recipe):
     """Norms, warm-up, heads and positions, one change at a time, on the validation verses."""
     every, runs = variants(recipe), []
@@ -64,6 +77,7 @@ def ablations(recipe):
         print(f"\n{panel:<28}validation loss in the end, nats per token, by seed")
         for label, own in curves.items():
             print(f"{label:<28}{', '.join(f'{curve[-1]:.3f}' for curve in own)}")
+    print(f"\nwithout a network, by the frequency of each token: {frequencies(recipe):.3f}")
     together = dataclasses.replace(recipe, name=f"{recipe.name}-all")  # one run is the recipe's own
     compare("Transformer", together, runs, panels, "validation loss, nats per token")
 
