@@ -74,7 +74,7 @@ def ablations(recipe):
     for panel, curves in panels.items():  # without those of which every run diverged
         panels[panel] = {label: own for label, own in curves.items() if own}
     for panel, curves in panels.items():
-        print(f"\n{panel:<28}validation loss in the end, nats per token, by seed")
+        print(f"\n{panel:<28}final validation loss, nats per token, by seed")
         for label, own in curves.items():
             print(f"{label:<28}{', '.join(f'{curve[-1]:.3f}' for curve in own)}")
     print(f"\nwithout a network, by the frequency of each token: {frequencies(recipe):.3f}")

@@ -139,7 +139,7 @@ def heads():
 
 
 def against():
-    """The Transformer and RNNsearch with as many parameters, on the same pieces, in equal time."""
+    """The Transformer and RNNsearch with as many parameters, on the same pieces."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for label, runs, color in (
@@ -151,7 +151,7 @@ def against():
         axes.plot(x, mean_curve(runs, "validation_bits"), color=color, marker=".", label=label)
         low, high = ([end(values) for values in zip(*curves)] for end in (min, max))
         axes.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
-    axes.set(xlabel="training time, % (the same for both)", ylabel="bits per character")
+    axes.set(xlabel="share of the training, %", ylabel="bits per character")
     axes.set(title="Validation verses, equal parameters", ylim=(1.1, 2.6))
     axes.grid(alpha=0.3)
     axes.legend()
