@@ -85,8 +85,14 @@ def test_no_scale_is_smaller_than_what_is_cut_out_of_it(every_branch, name):
     one_line(every_branch[name]("train.py", *words), "--scales")
 
 
-@pytest.mark.parametrize("name", ["GoogLeNet", "BatchNorm"])
-@pytest.mark.parametrize("words", ["--image-size 48", "--side 40", "--area 0.5", "--scales 64 72"])
+SIZES = {
+    "GoogLeNet": ["--image-size 48", "--side 40", "--area 0.5", "--scales 64 72"],
+    "BatchNorm": ["--image-size 48", "--side 40", "--area 0.5", "--scales 64 72"],
+    "ResNet": ["--image-size 24", "--side 32", "--padding 3", "--side 33 --image-size 32"],
+}
+
+
+@pytest.mark.parametrize("name, words", [(name, one) for name in SIZES for one in SIZES[name]])
 def test_one_flag_is_enough_to_change_a_size(every_branch, name, words):
     width = ("--width", 0.0625, "--batch-size", 2, "--dry-run")
     assert every_branch[name]("train.py", *width, *words.split()).code == 0
@@ -102,13 +108,20 @@ def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
 
 
 @pytest.mark.parametrize(
-    "words, name",
+    "model, words, name",
     [
-        ("--merges 5 --words 3", "--words"),
-        ("--no-attention --alignment 3", "--alignment"),
-        ("--beam 7", "--beam"),
-        ("--data dates --merges 3", "--merges"),
+        ("Attention", "--merges 5 --words 3", "--words"),
+        ("Attention", "--no-attention --alignment 3", "--alignment"),
+        ("Attention", "--beam 7", "--beam"),
+        ("Attention", "--data dates --merges 3", "--merges"),
+        ("ResNet", "--warm-up 9", "--warm-up"),
+        ("ResNet", "--scales 40", "--scales"),
+        ("ResNet", "--test-scales 40", "--test-scales"),
+        ("ResNet", "--shortcut none --shortcut-scale 0.5", "--shortcut-scale"),
+        ("ResNet", "--recipe paper --data fashion-mnist --padding 1", "--padding"),
+        ("ResNet", "--recipe paper --data fashion-mnist --warm-up 9", "--warm-up"),
+        ("ResNet", "--recipe paper --data fashion-mnist --views ten --test-scales 9", "--test-s"),
     ],
 )
-def test_a_flag_that_would_do_nothing_is_refused(every_branch, words, name):
-    one_line(every_branch["Attention"]("train.py", *words.split(), "--dry-run"), name)
+def test_a_flag_that_would_do_nothing_is_refused(every_branch, model, words, name):
+    one_line(every_branch[model]("train.py", *words.split(), "--dry-run"), name)

@@ -70,6 +70,12 @@ class Settings:
             if getattr(self, use) is not None and (self.fresh or self.dry_run):
                 raise Refusal(f"{flag(use)} trains nothing: leave out --fresh and --dry-run")
 
+    def refuse_idle(self, **idle):
+        """Refusal for a setting that was changed though it would do nothing. {name: whether so}."""
+        for name, nothing in idle.items():
+            if nothing and getattr(self, name) != getattr(self.defaults or self, name):
+                raise Refusal(f"{flag(name)} would do nothing here; --help says where it does")
+
     def but(self, **values):
         """The same settings with other values; a run's folder is named for what differs."""
         return dataclasses.replace(self, **values, defaults=self.defaults or self)

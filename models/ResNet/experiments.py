@@ -57,9 +57,7 @@ NARROW = {
     "lr": 3e-2,  # the best for 56 plain layers, of 0.01, 0.03, 0.1 and 0.3
     "limit": 25_600,
     "side": 14,
-    "scales": (14,),
     "image_size": 14,
-    "test_scales": (14,),
     "width": 0.5,
 }
 DEGRADATION = {"laptop": Deep(**NARROW)}

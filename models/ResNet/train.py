@@ -45,23 +45,26 @@ import torch.nn.functional as F
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
-    scales: tuple[Count, ...]  # sides S of photographs in training, first to last, and of ten crops
+    scales: tuple[Count, ...] | None = None  # sides S of photographs, first to last (recipe paper)
     image_size: Count  # pixels of a crop, which is what the network sees
-    padding: Natural = 0  # zeros around a small image, which is then cropped (4.2)
+    padding: Natural = 0  # zeros around a small image, which is then cropped (4.2; not paper)
     views: Literal["one", "ten", "dense"] = "one"  # at test: one crop (small: all), ten, or dense
-    test_scales: tuple[Count, ...]  # sides for --views dense, each mirrored and not
+    test_scales: tuple[Count, ...] | None = None  # sides for --views dense; not set: --side
     width: Positive = 1.0  # share of the paper's feature maps
     depth: Count  # layers: 18, 34, 50, 101, 152 (recipe paper); 6n + 2 (the others)
     shortcut: Literal["A", "B", "C", "none"] = "A"  # zeros; projections where needed; everywhere
     norm: bool = True  # batch normalization
     preactivation: bool = False  # normalization and ReLU before each convolution, as in 2016
-    shortcut_scale: Positive = 1.0  # factor of what a shortcut passes on
+    shortcut_scale: Positive = 1.0  # factor of what a shortcut passes on, where there is one
     warm_up: Natural = 0  # first steps, at a tenth of the learning rate (recipe cifar)
 
     def __post_init__(self):
         super().__post_init__()
-        if self.scales[0] < self.image_size:
-            raise Refusal("--image-size is cut out of --scales: none of these may be smaller")
+        if (self.scales or (self.side,))[0] < self.image_size:
+            raise Refusal("--image-size is cut out of --scales, or --side: none may be smaller")
+        self.refuse_idle(scales=self.name != "paper", padding=self.name == "paper")
+        self.refuse_idle(test_scales=self.views != "dense", warm_up=self.name != "cifar")
+        self.refuse_idle(shortcut_scale=self.shortcut == "none")
 
 
 RECIPES = {
@@ -71,10 +74,8 @@ RECIPES = {
         batch_size=128,
         lr=1e-1,
         side=28,
-        scales=(28,),
         image_size=28,
         padding=1,
-        test_scales=(28,),
         depth=14,  # in equal time, 20 layers, or 8 wider ones, come out behind
     ),
     "cifar": Recipe(
@@ -83,10 +84,8 @@ RECIPES = {
         batch_size=128,
         lr=1e-1,
         side=32,
-        scales=(32,),
         image_size=32,
         padding=4,
-        test_scales=(32,),
         depth=20,
     ),
     "paper": Recipe(
@@ -134,15 +133,17 @@ def factor(step, steps, warm_up):
 
 def fit(recipe, measure=None):
     """Train and test one network; the Run. measure: see experiments.probe."""
-    side, size, width, scales = recipe.side, recipe.image_size, recipe.width, recipe.scales
+    side, size, width = recipe.side, recipe.image_size, recipe.width
+    scales, test_scales = recipe.scales or (side,), recipe.test_scales or (side,)
     data = images.load(recipe, side, whole=recipe.name == "paper")
     run = Run("ResNet", recipe, **data.identity)
     mean, covariance = data.colors()
     mean, components = mean.to(run.device), principal_components(covariance).to(run.device)
+    one_view = None  # the image as it is (4.2)
+    random_views = partial(augment_small, size=size, padding=recipe.padding)
     if recipe.name == "paper":
+        one_view = partial(center_crop, size=size, scale=scales[0])
         random_views = partial(augment, size=size, scales=scales, components=components)
-    else:
-        random_views = partial(augment_small, size=size, padding=recipe.padding)
     train, validation, test = data.loaders(
         run.device,
         partial(prepare, side=side, mean=mean),
@@ -154,11 +155,10 @@ def fit(recipe, measure=None):
     model = network(data.channels, len(data.classes), width, recipe.depth, *ablations)
     model = run.place(model)
     criterion = F.cross_entropy
-    one_view = partial(center_crop, size=size, scale=scales[0]) if recipe.name == "paper" else None
     views = {
         "one": one_view,
         "ten": partial(ten_crops_at, size=size, scale=scales[0]),
-        "dense": partial(multi_scale, scales=recipe.test_scales),
+        "dense": partial(multi_scale, scales=test_scales),  # each mirrored and not
     }
 
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, momentum=0.9, weight_decay=1e-4)
@@ -190,7 +190,7 @@ def fit(recipe, measure=None):
         run.validate(model, metrics, **measured)
         if recipe.name == "paper":
             schedule.step(metrics["accuracy"])
-    finish(run, model, data, test, criterion, views[recipe.views], not measure)
+    finish(run, model, data, test, criterion, views[recipe.views], pictures=not measure)
     return run
 
 
