@@ -6,8 +6,9 @@
 
 Of each laptop recipe: examples trained per second; the same network and batch in the usual way (a
 DataLoader, a transform for each image, `.item()` at each step; the best of 0, 1 and 2 workers);
-the share of a step outside forward, loss, backward and optimizer; its operations a second against
-those of a large matrix product; seconds from the start of Python to the end of the first step; the
+the share of the time outside forward, loss, backward and optimizer, and how much of it makes the
+batches (gathers, prepares and augments images); its operations a second against those of a large
+matrix product; seconds from the start of Python to the end of the first step; the
 most memory. Then full-size steps against torchvision's networks (step.py), and images decoded a
 second by one worker and brought to a square, against torchvision's transforms for the same. All
 take turns in one run.
@@ -93,6 +94,7 @@ def measure(in_memory):
         macs = table.count(ours["run"].state["model"], ours["run"].meter.example)["macs"]
         found["speed"].append(ours["speed"])
         found["outside"].append(1 - ours["inside"])
+        found["data"].append(ours["data"])
         found["flops"].append(6 * macs * ours["batch"] / ours["step"])
         found["product"].append(product())
         for workers in WORKERS if in_memory else ():
@@ -196,6 +198,7 @@ def main():
             "usual",
             "ratio",
             "outside",
+            "for data",
             "GFLOP/s",
             "of product",
             "first",
@@ -208,7 +211,8 @@ def main():
             best = max((found[f"usual, {n}"] for n in WORKERS), default=0) if in_memory else 0
             cells = [f"{found['speed']:,.0f}"]
             cells += [f"{best:,.0f}", f"{found['speed'] / best:.2f}"] if best else ["", ""]
-            cells += [f"{found['outside']:.1%}", f"{found['flops'] / 1e9:,.0f}"]
+            cells += [f"{found['outside']:.1%}", f"{found['data']:.1%}"]
+            cells += [f"{found['flops'] / 1e9:,.0f}"]
             cells += [f"{found['flops'] / found['product']:.0%}", f"{found['first']:.1f} s"]
             cells += [f"{found['peak'] or 0:,.0f}"]
             print(f"{model['name']:<12}" + "".join(f"{cell:>11}" for cell in cells), flush=True)

@@ -14,6 +14,23 @@ class EnoughError(Exception):
     """So many seconds, or steps, as are measured."""
 
 
+class Timed:
+    """A loader, and the seconds that its batches took: gathered, prepared, augmented."""
+
+    def __init__(self, loader):
+        self.loader, self.seconds = loader, 0.0
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def __iter__(self):
+        batches, began = iter(self.loader), time.perf_counter()
+        for batch in batches:
+            self.seconds += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+
+
 def asked_for(description, **flags):
     """(path.toml's entries of the models that the command line names, or of all; its options).
 
@@ -42,9 +59,9 @@ def watched(train, words, seconds, feed=None, sync=False, most=None):
 
     most: steps, if these come first. feed: makes another loader of the recipe's. sync: whether each
     step waits for its loss, as `.item()` does. {"speed": examples a second, "inside": the share of
-    the time in forward, loss, backward and optimizer, "step": the median of a step, "batch":
-    examples a step, "steps", "run"}. On a GPU, which works on while Python goes ahead, "inside" and
-    "step" mean nothing.
+    the time in forward, loss, backward and optimizer, "data": the share in making batches, "step":
+    the median of a step, "batch": examples a step, "steps", "run"}. On a GPU, which works on while
+    Python goes ahead, "inside", "data" and "step" mean nothing.
     """
     import torch
 
@@ -70,7 +87,8 @@ def watched(train, words, seconds, feed=None, sync=False, most=None):
                     started[0] = clock()
 
             hooks = [model.register_forward_pre_hook(starts)]
-            for batch in super().batches(feed(loader) if feed else loader):
+            loader = Timed(feed(loader) if feed else loader)
+            for batch in super().batches(loader):
                 started[0], here = 0.0, clock()
                 ends = []
                 step = optimizer.register_step_post_hook(lambda *_, ends=ends: ends.append(clock()))
@@ -78,7 +96,7 @@ def watched(train, words, seconds, feed=None, sync=False, most=None):
                 step.remove()
                 if began is None:  # the first step prepares much
                     wait()
-                    began, here = clock(), None
+                    began, loader.seconds = clock(), 0.0
                     continue
                 count += len(batch[-1])
                 inside += ends[-1] - started[0]
@@ -91,9 +109,8 @@ def watched(train, words, seconds, feed=None, sync=False, most=None):
                 wait()
                 passed = clock() - began
                 found.update(speed=count / passed, inside=inside / passed, run=self)
-                found.update(
-                    step=statistics.median(steps), batch=count / len(steps), steps=len(steps)
-                )
+                found.update(step=statistics.median(steps), data=loader.seconds / passed)
+                found.update(batch=count / len(steps), steps=len(steps))
             raise EnoughError
 
     train.Run = Watched
