@@ -49,7 +49,7 @@ branches:
 diffs:
 	@$(PYTHON) branches.py --diffs
 
-# branches.py exits with 1 where it left a branch with someone's own commits alone.
+# branches.py exits with 1 where it left a branch alone, and says why: it has commits of its own, say.
 $(MODELS):
 	@$(PYTHON) branches.py || test $$? -eq 1
 	@$(MAKE) --no-print-directory setup

@@ -7,9 +7,9 @@ parents are the branches of the models that it builds on.
 
 A commit depends on nothing but the committed content of main and the tips that exist, so two
 clones cut the same ids. Branches only grow: the published <Name> leads where there is one (of
-main's remote, or else of origin, or else of the only remote), a branch is moved to a descendant
-alone, and it is left alone if it carries a learner's own commits, is in use somewhere, or is one
-that git will not move. A draft is a commit that was cut here and never published; where main has
+main's remote, or else of origin, or else of the only remote), a branch is only moved forward, to a
+descendant of its tip, and it is left alone if it carries a learner's own commits, is in use
+somewhere, or is one that git will not move. A draft is a commit that was cut here and never published; where main has
 changed since, it is dropped only if --drafts says so.
 
     python branches.py                        cut or update every branch from main
@@ -264,7 +264,7 @@ def branch_readme(model, models, paths, read):
         "place": f"{place} of {len(models)}",
         "builds_on": f"It builds on {' and '.join(parents)}:"
         if parents
-        else "Nothing comes before it:",
+        else "It builds on no earlier branch:",
         "diff": "\n    ".join(diffs) or "git log --stat -1 --format='%s'",
         "next": "\n    ".join(go_on(name, models)),
     }

@@ -251,7 +251,7 @@ def tables(models, rows):
         except (KeyError, ValueError) as error:
             raise Refusal(f"results.csv: a value is missing, or no number: {error}") from None
     if "†" in "".join(blocks):
-        blocks.append("† By an earlier model.py or train.py than today's.")
+        blocks.append("† Measured with an earlier version of model.py or train.py.")
     if any(row["processor"] for row in rows):
         blocks.append(machines(rows))
     return "\n\n".join(blocks)

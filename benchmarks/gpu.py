@@ -7,7 +7,7 @@
 
 Of each laptop recipe: examples trained per second in float32 and in bf16, with convolutions in the
 layout that train.py gives them (channels_last), and in PyTorch's ordinary one. Of each paper
-recipe, in the ways that train.py chooses, on made photographs where it has no data of its own:
+recipe, in the ways that train.py chooses, on synthetic photographs where it has no data of its own:
 examples per second, the same when one batch is trained on again and again, so that nothing is
 loaded; the operations a second of the latter; and the most memory. From the second step on; one
 branch after another, so that nothing else uses the GPU.

@@ -145,7 +145,7 @@ def test_a_row_of_other_code_is_marked_and_trained_again_on_request(home):
         "| Old (small) | 1,234 | 56,789 | 90.00 (1 seed) † | 1.5 |",
         "| New | 1,234 | 56,789 | 95.00 (1 seed) | 1.5 |",
     ]
-    assert "† By an earlier model.py or train.py than today's." in table(home)
+    assert "† Measured with an earlier version of model.py or train.py." in table(home)
     log(home)
     assert results.main(["--seeds", "0"]) == 0 and log(home) == []
     assert results.main(["--seeds", "0", "--again"]) == 0

@@ -39,7 +39,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where to compute
     threads: Threads | None = None  # of the processor; not set: as many as pay off
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on GPUs where it pays off
-    compile: bool = False  # let PyTorch compile the network, which takes minutes first
+    compile: bool = False  # let PyTorch compile the network first, for seconds to minutes
     micro_batch: Count | None = None  # examples of a batch in memory at once; not set: all
     checkpoint_every: Positive | None = None  # minutes; not set: after each epoch only
     fresh: bool = False  # start over, and drop what the same run left behind
