@@ -6,6 +6,7 @@ each image of a batch [B, C, H, W] on its own. A protocol gives scores [B, class
 """
 
 import math
+from functools import lru_cache
 
 from harness.errors import Refusal
 
@@ -20,14 +21,17 @@ def affine_grid(transform, height, width):
 
     That multiplies small matrices for each image, which takes longer than to sample the images.
     """
-    down, across = (
-        torch.linspace(-1, 1, side, dtype=transform.dtype, device=transform.device)
-        * (side - 1)
-        / side
-        for side in (height, width)
-    )
+    how = transform.dtype, transform.device
     by_x, by_y, shift = transform[..., None, None].unbind(2)  # [B, 2, 1, 1] each
-    return (by_x * across + by_y * down[:, None] + shift).permute(0, 2, 3, 1)
+    grid = by_x * centers(width, *how) + by_y * centers(height, *how)[:, None]
+    grid += shift
+    return grid.permute(0, 2, 3, 1)
+
+
+@lru_cache
+def centers(side, dtype, device):
+    """Where the pixels of a row lie, from -1 to 1, which are the edges of the first and last."""
+    return torch.linspace(-1, 1, side, dtype=dtype, device=device) * (side - 1) / side
 
 
 def distort(images, pixels=0.6, share=0.07):
@@ -38,12 +42,10 @@ def distort(images, pixels=0.6, share=0.07):
     """
     count, (height, width), device = len(images), images.shape[2:], images.device
     across, down, scale, squeeze, shear = 2 * torch.rand(5, count, device=device) - 1
-    transform = torch.zeros(count, 2, 3, device=device)
-    transform[:, 0, 0] = (1 + share * scale) * (1 + share * squeeze)
-    transform[:, 1, 1] = (1 + share * scale) / (1 + share * squeeze)
-    transform[:, 0, 1] = share * shear * height / width
-    transform[:, 0, 2] = 2 * pixels / width * across
-    transform[:, 1, 2] = 2 * pixels / height * down
+    larger, wider = 1 + share * scale, 1 + share * squeeze
+    to_x = larger * wider, share * shear * height / width, 2 * pixels / width * across
+    to_y = torch.zeros_like(larger), larger / wider, 2 * pixels / height * down
+    transform = torch.stack([*to_x, *to_y], 1).view(count, 2, 3)
     grid = affine_grid(transform, height, width)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
