@@ -9,8 +9,8 @@ A commit depends on nothing but the committed content of main and the tips that 
 clones cut the same ids. Branches only grow: the published <Name> leads where there is one (of
 main's remote, or else of origin, or else of the only remote), a branch is only moved forward, to a
 descendant of its tip, and it is left alone if it carries a learner's own commits, is in use
-somewhere, or is one that git will not move. A draft is a commit that was cut here and never published; where main has
-changed since, it is dropped only if --drafts says so.
+somewhere, or is one that git will not move. A draft is a commit that was cut here and never
+published; where main has changed since, it is dropped only if --drafts says so.
 
     python branches.py                        cut or update every branch from main
     python branches.py --drafts               the same, with new drafts in place of old ones

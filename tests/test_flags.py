@@ -114,6 +114,7 @@ def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
         ("Attention", "--no-attention --alignment 3", "--alignment"),
         ("Attention", "--beam 7", "--beam"),
         ("Attention", "--data dates --merges 3", "--merges"),
+        ("LSTM", "--temperature 0.5", "--temperature"),
         ("ResNet", "--warm-up 9", "--warm-up"),
         ("ResNet", "--scales 40", "--scales"),
         ("ResNet", "--test-scales 40", "--test-scales"),
@@ -125,3 +126,17 @@ def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
 )
 def test_a_flag_that_would_do_nothing_is_refused(every_branch, model, words, name):
     one_line(every_branch[model]("train.py", *words.split(), "--dry-run"), name)
+
+
+@pytest.mark.parametrize(
+    "model, words, name",
+    [
+        ("ReLU", "dead --error 0.2", "--error"),
+        ("ReLU", "classifier --no-reset --fold 3", "--no-reset"),
+        ("BatchNorm", "figure2 --dropout 0.9", "--dropout"),
+        ("BatchNorm", "figure2 --norm batch", "--norm"),
+        ("Attention", "maps --merges 3000", "--merges"),
+    ],
+)
+def test_an_experiment_refuses_what_would_do_nothing(every_branch, model, words, name):
+    one_line(every_branch[model]("experiments.py", *words.split(), "--dry-run"), name)

@@ -119,7 +119,8 @@ def maps(recipe):
     if recipe.data != LAPTOP.data:
         raise Refusal("--data: the maps are of verses and of reversal, both")
     own = dataclasses.replace(recipe, name=LAPTOP.name)  # as train.py names its runs
-    verses, reversal = [train.fit(own.but(data=data)) for data in ("verses", "reversal")]
+    both = [own.but(data=data) for data in ("verses", "reversal")]  # before one of them is trained
+    verses, reversal = map(train.fit, both)
     if recipe.dry_run:
         return
     with harmless("maps.png"):

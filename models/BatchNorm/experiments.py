@@ -51,7 +51,7 @@ Network = Literal["Inception", "BN-Baseline", "BN-x5", "BN-x30", "BN-x5-Sigmoid"
 class Small(images.Settings):
     """The network of section 4.1. The weights of the last epoch are tested: nothing is chosen."""
 
-    batch_size: Count | None  # images a step; not set: all of SIZES
+    batch_size: Count | None  # images a step; not set (dangers): all of SIZES
     norm: Literal["batch", "torch", "none"] | None = None  # not set: with and without
     pixels: Literal["gray", "binary"] = "gray"  # binary: black and white, as in the paper
 
@@ -62,6 +62,7 @@ class Small(images.Settings):
 class Large(train.Recipe):
     """GoogLeNet as in section 4.2."""
 
+    lr: Positive  # of Inception at the start; the networks named x5 and x30 have so many times it
     network: Network | None = None  # not set: all of NETWORKS
 
 
@@ -226,9 +227,9 @@ def predictiveness(run, model, train, validation, rates, size=None):
 def figure2(recipe):
     """Figure 2 of the paper, and its table: GoogLeNet with and without, at three learning rates.
 
-    NETWORKS has each network's norm, lrn, dropout, weight decay, decay and, of one, activation: for
-    these, flags change nothing here.
+    NETWORKS has each network's norm, lrn, dropout, weight decay, decay and, of one, activation.
     """
+    recipe.refuse_idle(**dict.fromkeys(("norm", *BEFORE), True))
     need_whole_batches(recipe)
     lengths = {f"x{times}": times * recipe.lr for times in TIMES}
     measure = partial(predictiveness, rates=lengths, size=recipe.image_size)

@@ -47,14 +47,14 @@ class Recipe(images.Settings):
     scales: tuple[Count, ...] | None = None  # sides for many crops at test (7); not set: all of it
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
-    averaging: Share  # highest decay of the average of the weights, in a step
+    averaging: Share  # decay of the average of the weights in a step, at most
     weight_decay: Positive = 2e-4  # GoogLeNet's
-    decay_every: Positive | None = None  # epochs to four percent less; not set: one cycle
+    decay_every: Positive | None = None  # epochs per cut of 4 %; not set: one-cycle schedule
     norm: Literal["batch", "torch", "none"] = "torch"  # PyTorch's is faster than ours, and the same
     activation: Literal["relu", "sigmoid"] = "relu"  # of a unit
     aux: bool = True  # auxiliary classifiers
     lrn: bool = False  # local response normalization; none, as in the paper (4.2.1)
-    dropout: Fraction = 0.0  # share of the units that are dropped in training (4.2.1)
+    dropout: Fraction = 0.0  # share of the units before the last layer that is dropped
     reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
     without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
 

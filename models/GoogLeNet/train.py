@@ -46,10 +46,10 @@ class Recipe(images.Settings):
     scales: tuple[Count, ...] | None = None  # sides for many crops at test (7); not set: all of it
     image_size: Count  # pixels of a crop, which is what the network sees
     width: Positive  # share of the paper's feature maps and units
-    averaging: Share  # highest decay of the average of the weights, in a step
+    averaging: Share  # decay of the average of the weights in a step, at most
     aux: bool = True  # auxiliary classifiers
     lrn: bool = True  # local response normalization
-    dropout: Fraction = 0.4  # share of the units that are dropped in training
+    dropout: Fraction = 0.4  # share of the units before the last layer that is dropped
     reduction: bool = True  # 1x1 convolutions before those of 3x3 and 5x5
     without: Literal["none", "1x1", "3x3", "5x5", "pool"] = "none"  # branch that all blocks lack
 

@@ -34,7 +34,7 @@ class Recipe(language.Settings):
     data: tasks.DataSet  # shakespeare, a text file of yours, adding, temporal-order
     cell: Literal["tanh", "1997", "2000", "today"] = "today"  # which layer of model.py
     blocks: Count  # memory blocks; of today's cells each is one
-    size: Count = 1  # cells in a block
+    size: Count = 1  # cells in a block (tanh, today: only a factor of --blocks)
     dropout: Fraction = 0.0  # share of the cells' output that is left out, of text alone
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: at a constant rate, as in 1997
     clip: Positive | None = 1.0  # the longest that a gradient may be; it is shortened to that

@@ -30,7 +30,7 @@ from optimizer import DiagonalLevenbergMarquardt, need_1998, schedule_of_1998, s
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(images.Settings):
-    mu: Positive = 0.02  # keeps the step sizes of the paper recipe finite (III.B)
+    mu: Positive = 0.02  # keeps step sizes finite (III.B; recipe paper)
     distort: bool = False  # move, scale, squeeze and shear training images at random (III.B)
     activation: Literal["squash", "tanh", "relu"] = "squash"  # squash: the paper's scaled tanh
     pooling: Literal["subsampling", "average", "max"] = "subsampling"  # between convolutions

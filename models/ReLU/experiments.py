@@ -54,11 +54,11 @@ Activation = Literal["relu", "squash", "tanh", "sigmoid", "leaky", "gelu"]
 class Race(images.Settings):
     """Figure 1 of the AlexNet paper; what the network was, and the rest, it does not say."""
 
-    lr: Positive | None = None  # not set: each activation its best of RATES
+    lr: Positive | None = None  # not set: each activation its best of RATES (dead: all of TOO_HIGH)
     activation: Activation | None = None  # not set: all that are compared
     width: Positive  # of the network; 1: 32, 32 and 64 feature maps
     start: Literal["fixed", "scaled"] = "fixed"  # of the weights; with it the scale of the pixels
-    error: Share  # of the training images, that the race is to
+    error: Share  # of the training images, that the race is to (not dead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,10 +317,14 @@ def crossing(curve, level):
 
 
 def dead(recipe):
-    """What becomes of units that can fall silent, as the learning rate rises."""
+    """What becomes of units that can fall silent, as the learning rate rises.
+
+    On PART of the images, or on --limit.
+    """
+    recipe.refuse_idle(error=True)
     rates = [recipe.lr] if recipe.lr else TOO_HIGH
     names = [recipe.activation] if recipe.activation else SUCCESSORS
-    limit = math.ceil(PART * (recipe.limit or IMAGES))
+    limit = recipe.limit or math.ceil(PART * IMAGES)
     seeds = seeds_of(recipe, SEEDS)
     variants = [
         recipe.but(lr=lr, activation=name, limit=limit, seed=seed)
@@ -450,9 +454,10 @@ def classifier(recipe):
         for network, reset, name in kinds
         if recipe.network in (None, network) and recipe.classifier in (None, name)
         if recipe.reset or not reset
+        if reset or recipe.fold in (None, 1)  # the one model goes through all folds, in turn
     ]
     if not kinds:
-        raise Refusal("--no-reset is for --network ffnn")
+        raise Refusal("--no-reset is for --network ffnn and all folds")
     folds = range(1, 2 if recipe.dry_run else recipe.folds + 1)
     if recipe.fold:
         folds = [recipe.fold]

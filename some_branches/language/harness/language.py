@@ -47,12 +47,17 @@ class Settings(settings.Settings):
 
     data: Text  # shakespeare, or a text file of yours
     length: Count  # characters (of tasks: steps) of a sequence, which gradients flow back through
+    limit: Count | None = None  # sequences to train on, at least a batch; of tasks, an epoch
     sample: str | None = None  # train nothing: let the finished run write on from this text
-    characters: Count = 500  # to write
-    temperature: Positive = 1.0  # of the writing: nearer to 0, it takes fewer chances
+    characters: Count = 500  # that --sample writes
+    temperature: Positive = 1.0  # of --sample: nearer to 0, it takes fewer chances
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "sample", "characters", "temperature")
     USES: ClassVar = ("sample",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_idle(characters=self.sample is None, temperature=self.sample is None)
 
 
 def shakespeare():
