@@ -135,6 +135,7 @@ def test_a_flag_that_would_do_nothing_is_refused(every_branch, model, words, nam
         ("ReLU", "classifier --no-reset --fold 3", "--no-reset"),
         ("BatchNorm", "figure2 --dropout 0.9", "--dropout"),
         ("BatchNorm", "figure2 --norm batch", "--norm"),
+        ("ResNet", "degradation --views ten", "--views"),
         ("Attention", "maps --merges 3000", "--merges"),
     ],
 )

@@ -46,17 +46,17 @@ import torch.nn.functional as F
 class Recipe(images.Settings):
     side: Count  # pixels that the shorter side of an image is brought to
     scales: tuple[Count, ...] | None = None  # sides S of photographs, first to last (recipe paper)
-    image_size: Count  # pixels of a crop, which is what the network sees
+    image_size: Count  # pixels of a training crop; laptop, cifar: the test is on all of the image
     padding: Natural = 0  # zeros around a small image, which is then cropped (4.2; not paper)
-    views: Literal["one", "ten", "dense"] = "one"  # at test: one crop (small: all), ten, or dense
+    views: Literal["one", "ten", "dense"] = "one"  # at test: one, ten crops, or all of it at scales
     test_scales: tuple[Count, ...] | None = None  # sides for --views dense; not set: --side
     width: Positive = 1.0  # share of the paper's feature maps
-    depth: Count  # layers: 18, 34, 50, 101, 152 (recipe paper); 6n + 2 (the others)
-    shortcut: Literal["A", "B", "C", "none"] = "A"  # zeros; projections where needed; everywhere
+    depth: Count  # layers: 18, 34, 50, 101, 152 (recipe paper); 6n + 2, in basic blocks (others)
+    shortcut: Literal["A", "B", "C", "none"] = "A"  # zeros; projections; these everywhere; plain
     norm: bool = True  # batch normalization
     preactivation: bool = False  # normalization and ReLU before each convolution, as in 2016
     shortcut_scale: Positive = 1.0  # factor of what a shortcut passes on, where there is one
-    warm_up: Natural = 0  # first steps, at a tenth of the learning rate (recipe cifar)
+    warm_up: Natural = 0  # steps at the start, at a tenth of the learning rate (recipe cifar)
 
     def __post_init__(self):
         super().__post_init__()
