@@ -203,6 +203,16 @@ def test_classification_is_measured_as_usual(lenet):
     assert lowest["accuracy"] == (scores.argmin(1) == labels).sum().item() / 30
 
 
+def test_an_image_that_is_surely_wrong_does_not_make_the_loss_infinite(lenet):
+    """As where all of ten softmaxes are 0 in float32: a trained run would be lost at its test."""
+    data = torch.utils.data.TensorDataset(1000.0 * torch.eye(3), torch.tensor([0, 1, 0]))
+    loader, net = torch.utils.data.DataLoader(data, 3), torch.nn.Identity()
+    found = lenet.classification.evaluate(
+        net, loader, scores_of=lambda model, x: model(x).softmax(1).log()
+    )
+    assert found["accuracy"] == pytest.approx(2 / 3) and 100 / 3 < found["loss"] < 104 / 3
+
+
 def test_where_one_run_is_left_there_is_no_spread(tiny):
     assert tiny.compare.mean_and_spread([0.5, 0.7]) == "60.00 ± 14.14"
     assert tiny.compare.mean_and_spread([0.1234], 1, 3) == "0.123, one run"

@@ -1,5 +1,7 @@
 """Classification: the metrics of a model on a data set, and how a run ends."""
 
+import math
+
 from harness import predicting, ranks
 from harness.errors import harmless
 from harness.files import write_csv
@@ -7,6 +9,8 @@ from harness.meter import progress
 
 import torch
 from torch.nn import functional as F
+
+LEAST = math.log(2**-149)  # of the smallest number in float32: a mean of softmaxes below it is 0
 
 
 @torch.inference_mode()
@@ -23,6 +27,8 @@ def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
     with progress(loader, "evaluating") as batches:
         for images, labels in batches:
             scores = scores_of(model, images) if scores_of else model(images)
+            if scores_of:  # an image that is surely wrong would make the loss infinite
+                scores = scores.masked_fill(scores == -math.inf, LEAST)
             loss += criterion(scores, labels) * len(labels)
             ranked = scores.sort(dim=1, descending=True, stable=True).indices
             predicted.append(ranked[:, :5])
