@@ -24,8 +24,7 @@ from harness.compare import (
     seeds_of,
     unless_diverged,
 )
-from harness.errors import Refusal, program
-from harness.settings import flag
+from harness.errors import program
 from harness.values import Count
 
 import torch.nn.functional as F
@@ -143,9 +142,8 @@ def degradation(recipe):
 
 def ablations(recipe):
     """What else could be done with shortcuts, and without batch normalization."""
-    for name in ("shortcut", "shortcut_scale", "preactivation", "norm"):
-        if getattr(recipe, name) != getattr(ABLATIONS["laptop"], name):
-            raise Refusal(f"{flag(name)}: it is what --network compares")
+    compared = ("shortcut", "shortcut_scale", "preactivation", "norm")  # by --network
+    recipe.refuse_idle(**dict.fromkeys(compared, True))
     names = [recipe.network] if recipe.network else NETWORKS
     given = {"lr": recipe.lr} if recipe.lr != ABLATIONS["laptop"].lr else {}
     networks = {name: recipe.but(network=name, **NETWORKS[name] | given) for name in names}

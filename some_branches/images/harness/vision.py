@@ -30,7 +30,7 @@ def affine_grid(transform, height, width):
 
 @lru_cache
 def centers(side, dtype, device):
-    """Where the pixels of a row lie, from -1 to 1, which are the edges of the first and last."""
+    """Where the pixels of a row lie [side]: the outer edges of the first and last are -1 and 1."""
     return torch.linspace(-1, 1, side, dtype=dtype, device=device) * (side - 1) / side
 
 
