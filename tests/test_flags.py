@@ -122,22 +122,15 @@ def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
         ("ResNet", "--recipe paper --data fashion-mnist --padding 1", "--padding"),
         ("ResNet", "--recipe paper --data fashion-mnist --warm-up 9", "--warm-up"),
         ("ResNet", "--recipe paper --data fashion-mnist --views ten --test-scales 9", "--test-s"),
-    ],
-)
-def test_a_flag_that_would_do_nothing_is_refused(every_branch, model, words, name):
-    one_line(every_branch[model]("train.py", *words.split(), "--dry-run"), name)
-
-
-@pytest.mark.parametrize(
-    "model, words, name",
-    [
         ("ReLU", "dead --error 0.2", "--error"),
         ("ReLU", "classifier --no-reset --fold 3", "--no-reset"),
         ("BatchNorm", "figure2 --dropout 0.9", "--dropout"),
         ("BatchNorm", "figure2 --norm batch", "--norm"),
         ("ResNet", "degradation --views ten", "--views"),
+        ("ResNet", "ablations --preactivation", "--preactivation"),
         ("Attention", "maps --merges 3000", "--merges"),
     ],
 )
-def test_an_experiment_refuses_what_would_do_nothing(every_branch, model, words, name):
-    one_line(every_branch[model]("experiments.py", *words.split(), "--dry-run"), name)
+def test_a_flag_that_would_do_nothing_is_refused(every_branch, model, words, name):
+    program = "train.py" if words.startswith("--") else "experiments.py"
+    one_line(every_branch[model](program, *words.split(), "--dry-run"), name)
