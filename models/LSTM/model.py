@@ -33,11 +33,18 @@ PAPER = {
 }
 
 
-def choice(name, value, choices):
-    """The value, if it is one of the choices; ValueError that names them if not."""
-    if type(value) is not str or value not in choices:
-        raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
-    return value
+def check_choice(choices, **arguments):
+    """Raise a ValueError for an argument that is none of the choices; 1 is not True."""
+    for name, value in arguments.items():
+        if (type(value), value) not in [(type(choice), choice) for choice in choices]:
+            raise ValueError(f"{name} is {value!r}, must be one of {[*choices]}")
+
+
+def check_number(kind, least, below=float("inf"), **arguments):
+    """Raise a ValueError for an argument that is no number of this kind in [least, below)."""
+    for name, value in arguments.items():
+        if type(value) not in (int, kind) or not least <= value < below:
+            raise ValueError(f"{name} is {value!r}, must be {kind.__name__} in [{least}, {below})")
 
 
 def g(x):
@@ -64,11 +71,12 @@ class Recurrent(nn.Module):
 
     def __init__(self, inputs, gates, cells, recurrent, biases):
         super().__init__()
+        check_choice(BIASES, biases=biases)
         self.cells, self.recurrent, units = cells, recurrent, gates + cells
         biased = {"none": 0, "gates": gates, "hidden": units, "all": units}
         self.weight_ih = nn.Parameter(torch.empty(units, inputs))
         self.weight_hh = nn.Parameter(torch.empty(units, recurrent))
-        self.bias = nn.Parameter(torch.empty(biased[choice("biases", biases, BIASES)]))
+        self.bias = nn.Parameter(torch.empty(biased[biases]))
 
     def initialize(self, scale):
         """Draw every weight and bias from -scale to scale."""
@@ -187,7 +195,9 @@ class LastOutput(nn.Module):
         self, inputs, outputs, cell="1997", blocks=2, size=2, biases="all", input_gate=0.0
     ):
         super().__init__()
-        self.memory = CELLS[choice("cell", cell, CELLS)](inputs, blocks, size, biases)
+        check_number(int, 1, inputs=inputs, outputs=outputs, blocks=blocks, size=size)
+        check_choice(CELLS, cell=cell)
+        self.memory = CELLS[cell](inputs, blocks, size, biases)
         self.output = nn.Linear(blocks * size, outputs, bias=biases == "all")
         self.initialize(input_gate)
 
@@ -213,8 +223,11 @@ class LanguageModel(nn.Module):
 
     def __init__(self, characters=80, cell="today", blocks=512, size=1, dropout=0.0):
         super().__init__()
+        check_number(int, 1, characters=characters, blocks=blocks, size=size)
+        check_number(float, 0, 1, dropout=dropout)
+        check_choice(CELLS, cell=cell)
         self.characters, self.dropout, cells = characters, dropout, blocks * size
-        self.memory = CELLS[choice("cell", cell, CELLS)](characters, blocks, size)
+        self.memory = CELLS[cell](characters, blocks, size)
         self.output = nn.Linear(cells, characters)
         self.initialize(cells**-0.5)
 

@@ -39,6 +39,10 @@ class Recipe(language.Settings):
     optimizer: Literal["adam", "sgd"] = "adam"  # sgd: at a constant rate, as in 1997
     clip: Positive | None = 1.0  # the longest that a gradient may be; it is shortened to that
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.refuse_idle(dropout=self.data in TASKS)
+
 
 RECIPES = {
     # Adam, a one-cycle schedule, clipping and many sequences a step are of today.
