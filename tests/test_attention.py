@@ -173,18 +173,6 @@ def test_how_weights_begin(model):
     assert network.output.weight.std().item() == pytest.approx(0.01, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [{name: value} for name in ("n", "m", "maxout", "alignment") for value in (0, True, 1.5)]
-    + [{"source_tokens": 0}, {"target_tokens": "9"}, {"attention": 1}, {"bias": "no"}],
-    ids=str,
-)
-def test_wrong_arguments_are_named(model, wrong):
-    (name,) = wrong
-    with pytest.raises(ValueError, match=f"^{name} is .*, must be "):
-        model.RNNsearch(**{"source_tokens": 9, "target_tokens": 9} | wrong)
-
-
 def test_the_experiment_measures_by_length(branch, small):
     small(branch)
     words = ["--data", "reversal", "--attention", "--epochs", 1, "--units", 8]

@@ -227,25 +227,42 @@ def test_each_ablation_is_a_flag_that_runs(branch):
             assert f"-{title}-seed0" in re.sub("-batch-size-4|-blocks-8", "", done.out)
 
 
-def test_a_wrong_type_of_argument_is_an_error_and_never_another_network(branch):
-    """In settings, and in the model, by the names that both have."""
+NETWORKS = {  # where they are not the one that path.toml names
+    "ReLU": ["LeNet5"],
+    "BatchNorm": ["GoogLeNet", "MLP"],
+    "ResNet": ["ResNet", "CifarResNet"],
+    "LSTM": ["LanguageModel", "LastOutput"],
+}
+WRONG = {
+    int: (0, True, 1.5, "9"),
+    float: (-0.5, True, "1", float("nan")),
+    bool: ("on", 1, None),
+    str: ("other", 7, None, True),
+}
+
+
+def test_a_wrong_argument_of_the_model_is_named_and_never_another_network(branch):
+    of_path = [next((m["class"] for m in MODELS if m["name"] == branch.name), TOY)]
+    for network in (getattr(branch.model, name) for name in NETWORKS.get(branch.name, of_path)):
+        knobs = inspect.signature(network).parameters.items()
+        needed = {name: 9 for name, knob in knobs if knob.default is knob.empty}
+        for name, knob in knobs:
+            if name == "input_gate":  # a bias, which may be any number
+                continue
+            for wrong in WRONG[int if name in {*needed, "d_k"} else type(knob.default)]:
+                words = f"^{name} is {wrong!r}, must be "
+                with pytest.raises(ValueError, match=words), torch.device("meta"):
+                    network(**needed | {name: wrong})
+
+
+def test_a_wrong_type_of_setting_is_an_error_and_never_another_network(branch):
+    """The model's own refusals are tested above."""
     recipe = branch.train.RECIPES["laptop"]
     fields = {field.name: field for field in dataclasses.fields(recipe)}
-    network = getattr(
-        branch.model,
-        {"ReLU": "LeNet5", "BatchNorm": "GoogLeNet", "LSTM": "LanguageModel"}.get(
-            branch.name, next((m["class"] for m in MODELS if m["name"] == branch.name), TOY)
-        ),
-    )
-    knobs = inspect.signature(network).parameters
     for name, _ in ablations(branch):
-        wrong = ["on", 1, None] if fields[name].type is bool else ["other", 7, None, True]
-        for value in wrong:
+        for value in WRONG[bool if fields[name].type is bool else str]:
             with pytest.raises(branch.errors.Refusal, match=branch.settings.flag(name)[2:]):
                 dataclasses.replace(recipe, **{name: value})
-            if name in knobs:
-                with pytest.raises(ValueError, match=f"{name} is"), torch.device("meta"):
-                    network(**{name: value})
 
 
 def test_what_the_model_refuses_is_one_line(branch):

@@ -14,6 +14,9 @@ class Toy(nn.Module):
         super().__init__()
         if type(gate) is not bool:
             raise ValueError(f"gate is {gate!r}, must be one of [True, False]")
+        for name, value in (("symbols", symbols), ("units", units)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {value!r}, must be a whole number above 0")
         self.gate = gate
         self.embedding = nn.Embedding(symbols, 16)
         self.hidden = nn.Linear(32, units)
