@@ -115,6 +115,8 @@ def test_torchrun_takes_no_flag_for_one_of_its_own(branch):
         ("Attention", "--beam 7", "--beam"),
         ("Attention", "--data dates --merges 3", "--merges"),
         ("LSTM", "--temperature 0.5", "--temperature"),
+        ("LSTM", "--data adding --dropout 0.5", "--dropout"),
+        ("LSTM", "lags --dropout 0.5", "--dropout"),
         ("ResNet", "--warm-up 9", "--warm-up"),
         ("ResNet", "--scales 40", "--scales"),
         ("ResNet", "--test-scales 40", "--test-scales"),
