@@ -9,7 +9,7 @@ table marks it.
     python results.py --models LeNet --seeds 0     only these
     python results.py --again                      the marked rows as well, which it replaces
     python results.py --dry-run                    list what would be trained
-    python results.py --add checkpoints/VGG/paper-seed0    take in a run that has finished
+    python results.py --add checkpoints/VGG/laptop-config-D-seed0    take in a finished run
     python results.py --readme                     rewrite the tables in README.md, train nothing
 
 Exit code: 0, nothing is missing any more; 1, a training failed or was stopped; 2, an error.
@@ -46,18 +46,24 @@ LAPTOP = "laptop"  # the default recipe, and so the name of its runs
 class Yardstick(NamedTuple):
     """How a task is measured."""
 
+    data: str  # what the branches ship: --data of their laptop recipes
     metrics: dict  # {metric: what the table multiplies it by, and calls it}
     baselines: tuple  # what stands for the branch in the rows of what a model has to beat
 
 
 TASKS = {
     "classification": Yardstick(
-        {"accuracy": (100, "Test accuracy, %")}, ("baseline: linear classifier",)
+        "fashion-mnist",
+        {"accuracy": (100, "Test accuracy, %")},
+        ("baseline: linear classifier",),
     ),
     "language": Yardstick(
-        {"bits": (1, "Test bits per character")}, ("baseline: character 6-gram",)
+        "shakespeare",
+        {"bits": (1, "Test bits per character")},
+        ("baseline: character 6-gram",),
     ),
     "translation": Yardstick(
+        "verses",
         {"chrf": (1, "Test chrF"), "bits": (1, "Test bits per character")},
         ("baseline: most frequent verse", "baseline: copying the source"),
     ),
@@ -129,7 +135,7 @@ def finished(folder, busy=False):
             if archive.testzip():  # PyTorch itself does not look at the sums of what it reads
                 raise zipfile.BadZipFile
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        result, made_by = saved["result"], saved["provenance"]
+        result, made_by, data = saved["result"], saved["provenance"], saved["settings"]["data"]
         metrics = " ".join(f"{name}={value:.6g}" for name, value in result["metrics"].items())
         device = "" if made_by["device"] == "cpu" else f", {made_by['device']}"
         row = {
@@ -146,6 +152,9 @@ def finished(folder, busy=False):
         row |= {name: made_by[name] for name in ("threads", "python", "torch")}
     except Exception:
         raise Refusal(f"{path} is no result of this program, or a broken one") from None
+    for model in [model for model in branches.todays_models() if model["name"] == row["branch"]]:
+        if data != (usual := TASKS[model["task"]].data):
+            raise Refusal(f"{folder} was trained on {data}; README's table is of {usual}")
     return {column: str(row[column]) for column in COLUMNS}
 
 
@@ -181,26 +190,35 @@ def time_left(runs, took):
     return f", {about} {sum(known) / 60:.0f} min left"
 
 
-def by_other_code(folder, today):
-    """Whether a finished run, or one that is half way, is by other code than today's."""
+def by_other_code(folder, branch):
+    """Whether a run is by other code than a branch now has, as far as it matters.
+
+    A finished run is of model.py and train.py; what is half way may use all but experiments.py.
+    """
     import torch  # as above
 
     for path in (folder / "weights.pt", folder / "state.pt"):
         if path.exists():
             try:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
-                return code(saved["provenance"]["code"]) != today
+                sums = saved["provenance"]["code"]
+                used = {*sums} - {"experiments.py"} if path.stem == "state" else branches.COMPARED
+                files = [branch / name for name in used if (branch / name).exists()]
+                return any(digest(file) != sums[file.name] for file in files)
             except Exception:
                 return False  # a broken file, which train.py refuses
     return False
 
 
 def lay_out(names):
-    """These branches as their files are today in .branches/, over what earlier runs left there."""
+    """These branches as their files are today in .branches/, beside what earlier runs left."""
     home = branches.ROOT / ".branches"
     with tempfile.TemporaryDirectory() as fresh:
         branches.preview(Path(fresh))
         for name in names:
+            for old in (home / name).glob("*"):
+                if old.name not in ("checkpoints", "data"):  # what was trained, and downloaded
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
             shutil.copytree(Path(fresh, name), home / name, dirs_exist_ok=True)
     return home
 
@@ -215,7 +233,7 @@ def train(runs, busy):
         branch = home / name
         folder = branch / "checkpoints" / name / f"{LAPTOP}-seed{seed}"
         command = [sys.executable, "train.py", "--seed", str(seed)]
-        if by_other_code(folder, todays_code(name)):
+        if by_other_code(folder, branch):
             command.append("--fresh")
         if subprocess.run(command, cwd=branch).returncode:
             failed.append(f"python {' '.join(command[1:])} in .branches/{name}")
@@ -361,13 +379,6 @@ def carry_out(options):
         return branches.write_readme(lambda text: with_tables(text, models, read_rows()))
     if options.add:
         row = finished(options.add, options.busy)
-        for model in [model for model in models if model["name"] == row["branch"]]:
-            measured = {pair.partition("=")[0] for pair in row["metrics"].split()}
-            if lacking := TASKS[model["task"]].metrics.keys() - measured:
-                raise Refusal(
-                    f"{options.add} has no {min(lacking)}, which README's table shows: it was "
-                    "trained on other data"
-                )
         if key(row) in map(key, read_rows()) and not options.again:
             raise Refusal(f"results.csv has {', '.join(key(row))} already; --again replaces it")
         return add(row)

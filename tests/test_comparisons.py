@@ -41,9 +41,9 @@ def test_a_comparison_writes_every_epoch_of_every_run_and_draws_means_and_bands(
     """Between the lowest and the highest; what only one run measured is left empty."""
     recipe, figures = tiny.parse(*WORDS), []
     runs = [
-        SimpleNamespace(settings=recipe.but(gate=gate, seed=seed), history=history)
+        SimpleNamespace(settings=recipe.but(gate=gate, seed=seed, lr=seed + 0.5), history=history)
         for gate, seed, history in (
-            (True, 0, [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.0}]),
+            (True, 0, [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 2.0, "lr": 0.7}]),
             (False, 1, [{"epoch": 1, "loss": 3.0, "flat": 5}, {"epoch": 2, "loss": 6.0}]),
         )
     ]
@@ -62,10 +62,10 @@ def test_a_comparison_writes_every_epoch_of_every_run_and_draws_means_and_bands(
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     with open(folder / "points.csv", encoding="utf-8") as file:
         assert [tuple(row.values()) for row in csv.DictReader(file)] == [
-            ("0", "True", "1", "1.0", ""),
-            ("0", "True", "2", "2.0", ""),
-            ("1", "False", "1", "3.0", "5"),
-            ("1", "False", "2", "6.0", ""),
+            ("0.5", "0", "True", "1", "1.0", ""),
+            ("0.5", "0", "True", "2", "2.0", ""),
+            ("1.5", "1", "False", "1", "3.0", "5"),
+            ("1.5", "1", "False", "2", "6.0", ""),
         ]
     left, right = figures[0].axes
     assert figures[0].get_suptitle() == "Toy: laptop recipe, epochs 3, batch size 100, seeds 0 1"

@@ -40,13 +40,12 @@ def test_a_run_that_died_ends_with_the_same_bits_and_then_is_finished(branch, mo
     words = ("--epochs", 2, "--batch-size", 50, "--limit", 100, "--seed", 5)
     words += (*smaller(branch, "laptop"),)
     rows, weights, metrics, _ = outcome(branch, *words)
-    clean(branch)
-    in_one_go = "language" in PARTS.get(branch.name, ())
-    words += ("--checkpoint-every", 1e-9)
+    in_one_go, often = "language" in PARTS.get(branch.name, ()), ("--checkpoint-every", 1e-9)
     if in_one_go:
-        refused = branch("train.py", *words)
-        assert refused.code == 2 and "saved after it" in refused.err
-        words = words[:-2]
+        refused = branch("train.py", *words, *often, "--fresh")
+        assert refused.code == 2 and "saved after it" in refused.err and branch.runs()
+    clean(branch)
+    words += () if in_one_go else often
 
     class Death(BaseException):
         pass

@@ -10,6 +10,7 @@ import urllib.error
 import numpy
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets
 
 
@@ -223,3 +224,13 @@ def test_places_to_sample_are_pytorchs(harness, height, width):
     transform = torch.randn(3, 2, 3)
     expected = torch.nn.functional.affine_grid(transform, [3, 1, height, width], False)
     torch.testing.assert_close(harness.vision.affine_grid(transform, height, width), expected)
+
+
+def test_a_rank_may_have_no_image(harness, tmp_path, monkeypatch):
+    Image.new("L", (8, 8)).save(tmp_path / "7.png")
+    monkeypatch.setattr(harness.ranks, "WORLD", 2)
+    monkeypatch.setattr(harness.ranks, "RANK", 1)
+    monkeypatch.setattr(harness.ranks, "gather", lambda mine: [7, *mine])
+    images = harness.folder.Images([(str(tmp_path / "7.png"), 7)], 8)
+    loader = harness.loader.FolderLoader(images, 4, torch.Tensor.float, False, "cpu", 0)
+    assert [*loader] == [] and harness.classification.whole([], loader).tolist() == [7]

@@ -145,6 +145,7 @@ def test_what_made_a_run_is_what_its_code_does(every_branch, tmp_path):
         assert bare != of(f"from a import c\nimport b\ndef f(x):\n    return c(b, {other}\n")
     assert of('x = """a\nb"""\n') != of('x = """a\nc"""\n')
     assert of("f(\n    'a'\n)\n") != of("f(\n    'b'\n)\n")
+    assert of("a = 1  # \f\nb = 2  # c\n") == of("a = 1\nb = 2\n")
 
 
 def test_results_csv_names_code_as_a_run_does(every_branch):

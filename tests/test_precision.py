@@ -45,23 +45,26 @@ def test_measuring_changes_nothing(tiny, monkeypatch):
     assert same(run.model.state_dict(), plain)
 
 
-def test_a_run_keeps_the_precision_that_it_chose(tiny, monkeypatch):
+@pytest.mark.parametrize("epochs", [3, 1])  # of one, nothing is left to train when it goes on
+def test_a_run_keeps_the_precision_that_it_chose(tiny, monkeypatch, epochs):
+    words = ("--epochs", epochs, "--batch-size", 100)
     monkeypatch.setattr(tiny.precision, "chosen", [])
     monkeypatch.setattr(tiny.precision, "possible", lambda device: True)
     monkeypatch.setattr(tiny.precision, "measured", lambda model, inputs: ("bf16", ", so fast"))
     plain = tiny.run.Run.validate
     monkeypatch.setattr(tiny.run.Run, "validate", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        tiny.train.fit(tiny.parse(*WORDS, "--checkpoint-every", 1e-9))
+        tiny.train.fit(tiny.parse(*words, "--checkpoint-every", 1e-9))
     assert tiny.precision.chosen == [("bf16", ", so fast")]
     tiny.precision.chosen[:] = [("fp32", "")]
     tiny.lock.held.clear()
     monkeypatch.setattr(tiny.run.Run, "validate", plain)
     for _ in range(2):  # to its end, and finished before
-        run = tiny.train.fit(tiny.parse(*WORDS))
+        run = tiny.train.fit(tiny.parse(*words))
+        assert run.made_by.keys() >= {"threads", "micro_batch", "compile"}
         assert type(run.model).in_bf16 and run.made_by["precision"] == "bf16"
         assert type(copy.deepcopy(run.model)).in_bf16
-    run = tiny.train.fit(tiny.parse(*WORDS, "--fresh", "--precision", "fp32"))
+    run = tiny.train.fit(tiny.parse(*words, "--fresh", "--precision", "fp32"))
     assert not hasattr(type(run.model), "in_bf16") and run.made_by["precision"] == "fp32"
 
 

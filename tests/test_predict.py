@@ -238,7 +238,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(branch, finished, tmp
     refused(*WORDS, "--seed", 9, "--predict", bag, "holds no finished run")
     refused(*WORDS, "--fresh", "--predict", bag, "--fresh")
     refused(*WORDS, "--dry-run", "--predict", bag, "--dry-run")
-    refused("--run", finished, "for --predict, which is not given")
+    refused("--run", finished, "--run would do nothing")
     refused("--run", finished, "--seed", 1, "--predict", bag, "leave out")
     refused("--run", tmp_path, "--predict", bag, str(tmp_path / "weights.pt"))
     refused("--predict", "expected at least one argument")

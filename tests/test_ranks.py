@@ -210,7 +210,8 @@ def test_each_place_falls_to_one_rank(tiny, monkeypatch, count, of_batch):
 def test_each_image_of_a_folder_falls_to_one_rank(harness, tmp_path, monkeypatch, count):
     """In training and in evaluation; what is predicted of them is in the order of their files.
 
-    One of them is broken. Each is of a gray that is its class, and its prediction, as well.
+    A schedule counts on as many batches for any number of ranks. One of many images is broken.
+    Each is of a gray that is its class, and its prediction, as well.
     """
     files = [(str(tmp_path / f"{n}.png"), n) for n in range(count)]
     for path, n in files:
@@ -235,6 +236,7 @@ def test_each_image_of_a_folder_falls_to_one_rank(harness, tmp_path, monkeypatch
         gathered[harness.ranks.RANK].append(mine)
         every[:] = [mine, gathered[1][len(gathered[0]) - 1]]
 
+    steps = len(loader(True))
     monkeypatch.setattr(harness.ranks, "WORLD", 2)
     monkeypatch.setattr(harness.ranks.dist, "all_gather_object", gather)
     monkeypatch.setattr(harness.ranks, "total", lambda *numbers: [*map(float, numbers)])
@@ -242,6 +244,7 @@ def test_each_image_of_a_folder_falls_to_one_rank(harness, tmp_path, monkeypatch
     for rank in (1, 0):
         monkeypatch.setattr(harness.ranks, "RANK", rank)
         trained += [n for _, labels in loader(True) for n in labels.tolist()]
+        assert len(loader(True)) == steps
         made = loader(False)
         _, predicted, true = harness.classification.predict(Gray(), made)
         paths = made.dataset.readable

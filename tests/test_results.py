@@ -36,7 +36,7 @@ def weights(name, seed, accuracy=0.9, split="test", **made_by):
     home = branches.ROOT / "models" / name
     code = {file: results.digest(home / file) for file in ("model.py", "train.py")}
     return {
-        "settings": {"recipe": "laptop", "seed": seed},
+        "settings": {"recipe": "laptop", "seed": seed, "data": "fashion-mnist"},
         "provenance": {**MADE_BY, "code": code, "device": "cpu", "threads": 2, **made_by},
         "result": {
             "metrics": {"accuracy": accuracy, "loss": 1 / 3},
@@ -194,15 +194,15 @@ def test_what_is_no_finished_run_is_refused(home, capsys):
     stranger = shutil.copytree(finished(home, "New", "laptop-seed3"), home / "Nobody/laptop-seed3")
     nothing = finished(home, "Old", "laptop-seed5")
     (nothing / "weights.pt").unlink()
-    exact = finished(home, "New", "laptop-data-reversal-seed3")
-    saved = torch.load(exact / "weights.pt", weights_only=True)
-    saved["result"]["metrics"] = {"loss": 0.1, "exact": 0.9}
-    torch.save(saved, exact / "weights.pt")
-    for folder in (broken.parent, stranger, nothing, home, exact):
+    digits = finished(home, "New", "paper-seed3")
+    saved = torch.load(digits / "weights.pt", weights_only=True)
+    saved["settings"]["data"] = "mnist"
+    torch.save(saved, digits / "weights.pt")
+    for folder in (broken.parent, stranger, nothing, home, digits):
         assert results.main(["--add", str(folder)]) == 2
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("results.py: ")
-    assert "has no accuracy" in lines[0]
+    assert "was trained on mnist; README's table is of fashion-mnist" in lines[0]
     assert ((home / "results.csv").read_bytes(), (home / "README.md").read_bytes()) == before
 
 
@@ -237,7 +237,7 @@ def test_each_task_has_its_table(home, monkeypatch, capsys):
     assert results.main(["--readme"]) == 2
     assert "yardstick for the task telling" in capsys.readouterr().err
     metrics = {"bits": (1, "Bits"), "chrf": (1, "chrF")}
-    yardstick = results.Yardstick(metrics, ("baseline: silence",))
+    yardstick = results.Yardstick("words", metrics, ("baseline: silence",))
     monkeypatch.setitem(results.TASKS, "telling", yardstick)
     assert results.main(["--readme"]) == 0
     row = dict.fromkeys(results.COLUMNS, "") | {"split": "test", "metrics": "chrf=17"}
@@ -257,7 +257,8 @@ def test_a_run_that_is_half_way_by_other_code_is_trained_afresh(home):
         folder = home / ".branches" / name / "checkpoints" / name / "laptop-seed0"
         folder.mkdir(parents=True)
         torch.save({"provenance": {"code": code}}, folder / "state.pt")
-    assert results.main(["--seeds", "0"]) == 0
+    (home / ".branches/New/gone.py").touch()
+    assert results.main(["--seeds", "0"]) == 0 and not (home / ".branches/New/gone.py").exists()
     assert log(home) == ["Old --seed 0 --fresh", "New --seed 0"]
 
 

@@ -20,7 +20,7 @@ def test_the_epochs_figures_weigh_every_example_alike(tiny):
     meter = tiny.meter.Meter("epoch 1/1")
     numbers = torch.arange(10.0).square()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(numbers), 4)
-    for (batch,) in meter.batches(loader):
+    for (batch,) in meter.watched(loader):
         meter.log({"loss": batch.mean(), "large": batch > 20})
     assert meter.means() == {"loss": pytest.approx(28.5), "large": 0.5} and meter.seen == 10
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import runpy
 import subprocess
 import sys
 from typing import Literal
@@ -147,6 +148,30 @@ def test_a_fault_of_the_program_keeps_its_traceback(tiny, monkeypatch):
     monkeypatch.setattr(tiny.meter.Meter, "log", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tiny("train.py", *WORDS)
+
+
+def test_a_check_in_model_py_is_one_line_and_a_mistake_there_keeps_its_traceback(harness, tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text("def check():\n    raise ValueError('n is 3')\n\ndef slip():\n    a, b = [0]\n")
+    found = runpy.run_path(str(path))
+    for name, refused in (("check", True), ("slip", False)):
+        with pytest.raises(ValueError) as error:
+            found[name]()
+        assert harness.errors.refused_by_model(error.value) == refused
+
+
+def test_a_run_is_named_for_its_data_and_no_other(harness):
+    short = harness.settings.short
+    assert (short("data/cats"), short("checkpoints/VGG/best-seed0")) == ("cats", "best-seed0")
+    for one, other in (("data/cats/new", "data/dogs/new"), ("/cats/new", "/dogs/new")):
+        assert short(one).startswith("new-") and short(one) != short(other)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_to_itself_is_no_folder(tiny, tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    kind = tiny.values.Folder
+    assert not tiny.values.fits(kind, tiny.values.parse(kind, str(tmp_path / "loop")))
 
 
 def test_an_old_python_is_turned_away(tiny):

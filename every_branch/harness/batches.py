@@ -12,33 +12,29 @@ import torch
 WAYS = ("micro_batch", "compile")  # settings that a finished run tells, though not in its name
 
 
-def batches(run, loader):
+def of_epoch(run, loader):
     """Yield the batches of an epoch of a run, of each this rank's part, behind a progress bar.
 
     loader: a DataLoader of (inputs, targets) whose sampler is an Order.
     """
     order, settings, model = loader.sampler, run.settings, run.state["model"]
-    if settings.checkpoint_every and order.in_one_go:
-        raise Refusal(
-            "--checkpoint-every: a state is carried from batch to batch here, so that an epoch is "
-            "trained in one go, and saved after it"
-        )
     run.meter = meter = Meter(f"epoch {run.epoch}/{settings.epochs}")
     resumed, run.resumed = run.resumed, None
     order.begin((settings.seed, run.epoch), **resumed["order"] if resumed else {})
     if resumed:
         meter.load_state_dict(resumed["meter"])
-    saved, parts = time.perf_counter(), meter.batches(loader)
+    saved, parts = time.perf_counter(), meter.watched(loader)
     while True:
         batch = next(parts, None)
-        if batch is not None and not run.announced:
-            announce(run, batch[0])
         due = time.perf_counter() - saved > 60 * (settings.checkpoint_every or 1e9)
         here = 0 if batch is None else meter.count
         everywhere, going_on, due, asked = ranks.total(
             here, batch is not None, due, bool(stop.asked)
         )
-        if going_on < ranks.WORLD:  # where files are broken, a rank may have fewer batches
+        ended = going_on < ranks.WORLD  # where files are broken, a rank may have fewer batches
+        if not run.announced and (resumed or not ended):
+            announce(run, meter.example if ended else batch[0])
+        if ended:
             break
         if ranks.WORLD > 1:
             meter.everywhere, model.share = int(everywhere), here / everywhere

@@ -1,8 +1,8 @@
 """Checkpoints: what a run writes, reads again, and refuses to read.
 
 A checkpoint is a dict with "settings", which say what the run is, and "provenance", which says
-what made it (provenance.py). The first has to fit; the second is reported. The rest has to be what
-the run itself would have written (contents.py).
+what made it (provenance.py). The first has to fit; the second is reported, and half way, its code
+has to be today's. The rest has to be what the run itself would have written (contents.py).
 """
 
 import contextlib
@@ -72,7 +72,7 @@ def fitting(path, *origins):
 
 
 def changed_code(theirs, ours, recipe):
-    """The files of code that have changed between two provenances, as far as a recipe runs them."""
+    """The files of code that changed between two provenances, as far as a recipe may use them."""
     return provenance.changed(theirs, ours, set() if "experiment" in recipe else {"experiments.py"})
 
 

@@ -95,11 +95,10 @@ def compare(name, settings, runs, panels, quantity, level=None, **along):
     """
     need_some(runs)
     keys = varied([settings, *(run.settings for run in runs)])
-    rows = [
-        {key: getattr(run.settings, key) for key in keys} | row
-        for run in runs
-        for row in run.history
-    ]
+    rows = []
+    for run in runs:
+        own = {key: getattr(run.settings, key) for key in keys}
+        rows += [own | row | own for row in run.history]  # lr: of the settings, not of the epoch
     columns = dict.fromkeys(key for row in rows for key in row)
     rows = [{key: row.get(key, "") for key in columns} for row in rows]
     seeds = sorted({run.settings.seed for run in runs})

@@ -166,12 +166,13 @@ def need_half_way(saved, state, epochs, chooses):
         need_like(saved[name], wanted, name)
     if epoch == 0:
         need(best is None, "it has a result before the first epoch")
-    if middle and "schedule" in state:
-        need_a_step(state["schedule"], saved["schedule"])
+    if "schedule" in state and (middle or 0 < epoch < epochs):
+        schedule = saved["schedule"]
+        trained = middle and schedule.get("last_epoch") == schedule.get("total_steps", -1)
+        if not (trained and epoch + 1 == epochs):  # the last step may have been before it was saved
+            need_a_step(state["schedule"], schedule)
     if epoch == 0:
         return
-    if epoch < epochs and "schedule" in state:
-        need_a_step(state["schedule"], saved["schedule"])
     need_keys(best, ("metrics", "epoch", "weights"), "best")
     need_chosen(best["metrics"], best["epoch"], saved["history"], "best")
     need_like(best["weights"], state["model"].state_dict(), "best.weights")

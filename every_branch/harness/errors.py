@@ -87,9 +87,9 @@ def out_of_memory(error):
 
 def refused_by_model(error):
     """Whether a check in model.py raised it, which names the argument, the value, the choices."""
-    return isinstance(error, ValueError) and (
-        Path(traceback.extract_tb(error.__traceback__)[-1].filename).name == "model.py"
-    )
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    checked = Path(last.filename).name == "model.py" and last.line.startswith("raise")
+    return isinstance(error, ValueError) and checked
 
 
 def too_large(error):

@@ -50,7 +50,7 @@ class Meter:
         if ranks.RANK == 0:
             self.seen, self.sums = saved["seen"], saved["sums"]
 
-    def batches(self, loader):
+    def watched(self, loader):
         """Yield the batches behind a progress bar; there is none where there is no terminal."""
         with progress(None, self.title, total=len(loader.dataset)) as self.bar:
             self.bar.update(self.before)

@@ -1,4 +1,7 @@
-"""What made a run: code, versions, machine. It is recorded and reported, and identifies nothing."""
+"""What made a run: code, versions, machine. It is recorded and reported, and identifies no run.
+
+Code alone decides something: a run that is half way goes on by the same code, or not at all.
+"""
 
 import platform
 

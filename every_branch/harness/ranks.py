@@ -40,7 +40,7 @@ def joined():
         store = dist.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
-    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as quiet:
+    with open(os.devnull, "w", errors="replace") as nowhere, contextlib.ExitStack() as quiet:
         if RANK:
             quiet.enter_context(contextlib.redirect_stdout(nowhere))
         yield

@@ -1,16 +1,16 @@
 """A training run: its folder, its random state, its epochs and batches, its history, its end.
 
 train.py holds what there is to learn; this file keeps the books, the same for every task.
-A run lives in checkpoints/<Name>/<recipe>[-flag-value...]-seed<N>/. While it trains, state.pt
-holds what is needed to go on, renewed after every epoch in one rename: a run that was killed ends
-with the weights of one that was not (on a CPU, bit for bit). A finished run has weights.pt.
+A run lives in checkpoints/<Name>/<recipe>[-flag-value...]-seed<N>/: state.pt, renewed after every
+epoch in one rename, and at its end weights.pt. A run that was killed ends with the weights of one
+that was not (on a CPU with as many threads, bit for bit).
 """
 
 import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
-from harness.batches import batches, need_even, restore_choices, stop_if_asked
+from harness.batches import need_even, of_epoch, restore_choices, stop_if_asked
 from harness.meter import clock, words
 from harness.table import count
 from harness.threads import hint
@@ -90,7 +90,7 @@ class Run:
 
     def batches(self, loader):
         """Yield the batches of one epoch behind a progress bar; its loader has an Order."""
-        yield from batches(self, loader)
+        yield from of_epoch(self, loader)
         self.speed = self.meter.speed  # of training alone
         self.example, self.trained = self.meter.example, self.meter.means(everywhere=True)
 

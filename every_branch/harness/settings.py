@@ -133,9 +133,9 @@ def flag(name, value=None):
 
 
 def short(value):
-    """A value in the name of a folder: of a path the last part, and a sum of all of it."""
+    """A value in the name of a folder: of a path the last part, and a sum if others may have it."""
     path = Path(str(value))
-    if path.is_absolute():
+    if path.is_absolute() or len(path.parts) > 2 and path.parts[0] != "checkpoints":
         return f"{path.name}-{hashlib.sha256(os.fsencode(value)).hexdigest()[:6]}"
     return path.name
 

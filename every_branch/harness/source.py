@@ -25,7 +25,7 @@ def of(content):
         tokens = [*tokenize.generate_tokens(io.StringIO(text).readline)]
     except (SyntaxError, UnicodeDecodeError, tokenize.TokenError):
         return hashlib.sha256(content).hexdigest()
-    lines, before = [*text.splitlines(), ""], tokenize.NEWLINE
+    lines, before = text.split("\n"), tokenize.NEWLINE
     for token, after in zip(tokens, tokens[1:]):
         alone = before in ENDS and after.type == tokenize.NEWLINE
         (first, start), (last, end) = token.start, token.end

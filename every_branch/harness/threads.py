@@ -2,7 +2,7 @@
 
 Small operations on several threads wait for the slowest, so beside any other busy program a second
 thread may cost more than it brings. Another number of threads adds up numbers in another order: it
-is the same training, but not the same bits; a resumed run keeps its number of threads.
+is the same training, but not the same bits; so a resumed run keeps its number, unless told another.
 """
 
 import copy
@@ -26,8 +26,8 @@ chosen = []  # (how many, why): once a process, so that several runs in it are c
 def choose(settings, before, model, inputs, device):
     """Set the number of threads, and say why it is that.
 
-    It is that of --threads, or, before, that of the run that is resumed, or what PyTorch was
-    told; or else steps of the model on inputs are measured.
+    It is that of --threads, or of OMP_NUM_THREADS, or, before, that of the run that is resumed; or
+    else steps of the model on inputs are measured.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)

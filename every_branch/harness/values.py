@@ -48,7 +48,7 @@ Seed = Annotated[int, Rule("a whole number from 0 to 4294967295", lambda value: 
 
 def relative(text):
     """A path as settings have it: relative to the branch if inside it, else absolute."""
-    path = Path(text).resolve()
+    path = Path(os.path.realpath(text))  # Path.resolve() fails at links that lead in a circle
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 

@@ -121,8 +121,6 @@ def loaders(recipe, device):
 
     if recipe.sample is not None:
         raise Refusal("--sample: only a network that was trained on text writes")
-    if recipe.dropout:
-        raise Refusal("--dropout: only a network that is trained on text has it")
     if recipe.length < 30:
         raise Refusal(f"--length {recipe.length}: these tasks take 30 at least")
     sizes = recipe.limit or EPOCH, HELD_OUT, HELD_OUT

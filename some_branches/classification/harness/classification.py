@@ -41,7 +41,8 @@ def predict(model, loader, criterion=F.cross_entropy, scores_of=None):
 def whole(parts, loader):
     """What all ranks found of a loader's images, in its order; parts: this rank's, by batch."""
     if ranks.WORLD > 1 and hasattr(loader.dataset, "gather"):  # a folder: dealt out one by one
-        return torch.tensor(loader.dataset.gather(torch.cat(parts).tolist()))
+        rows = [row for part in parts for row in part.tolist()]
+        return torch.tensor(loader.dataset.gather(rows))
     return torch.cat(ranks.gather([part.cpu() for part in parts]))
 
 

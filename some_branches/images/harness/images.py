@@ -38,7 +38,7 @@ class Settings(settings.Settings):
     data: DataSet | None  # fashion-mnist, mnist, cifar10, or a folder of images
     workers: Natural = min(CORES, 16)  # processes that decode a folder's images; 0: this one
     predict: tuple[str, ...] | None = None  # train nothing: what do these images, or folders, show?
-    run: Folder | None = None  # that --predict uses; not set: of the same command, or the newest
+    run: Folder | None = None  # of --predict: whose weights; not set: this command's, or the newest
 
     ASIDE: ClassVar = (*settings.Settings.ASIDE, "workers", "predict", "run")
     USES: ClassVar = ("predict",)
@@ -47,8 +47,7 @@ class Settings(settings.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.run and not self.predict:
-            raise Refusal("--run names a finished run for --predict, which is not given")
+        self.refuse_idle(run=not self.predict)
 
     def home(self, name):
         return self.run or super().home(name)

@@ -52,7 +52,7 @@ class FolderLoader(DataLoader):
         )
 
     def __len__(self):  # if no file is broken
-        full, rest = divmod(len(self.dataset) // ranks.WORLD, self.batch_size)
+        full, rest = divmod(len(self.dataset), self.batch_size * ranks.WORLD)  # on any number
         return full + (rest >= self.smallest)
 
     def __iter__(self):
@@ -63,7 +63,7 @@ class FolderLoader(DataLoader):
                 yield self.batch(waiting)
         if waiting and sum(len(labels) for _, labels, _ in waiting) >= self.smallest:
             yield self.batch(waiting)
-        if not self.used:
+        if not self.used and len(self.dataset) > ranks.RANK:  # or there are fewer than ranks
             raise Refusal(f"{len(self.dataset)} files: no batch of {self.smallest} can be read")
 
     def batch(self, waiting):

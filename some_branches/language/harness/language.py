@@ -110,6 +110,11 @@ class Data:
         The text is cut into B streams, which are read side by side: row i of a batch goes on where
         row i of the batch before it ended.
         """
+        if self.settings.checkpoint_every:
+            raise Refusal(
+                "--checkpoint-every: a state is carried from batch to batch here, so that an epoch "
+                "is trained in one go, and saved after it"
+            )
         batch, length = self.settings.batch_size, self.settings.length
         steps = (len(self.train) - 1) // batch // length
         used = batch * steps * length
