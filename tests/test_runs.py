@@ -76,6 +76,30 @@ def test_the_speed_is_of_training_and_not_of_validation(tiny, monkeypatch):
     assert 1000 / row["examples_per_second"] < row["seconds"] - 0.29
 
 
+def test_what_takes_long_to_save_is_saved_seldom_and_in_the_end(tiny, monkeypatch):
+    """An epoch takes a second, a checkpoint two: not sooner than 20 seconds after the last."""
+    clock, saved, save = [0], [], tiny.run.Run.save
+
+    def now():
+        clock[0] += 1e-6
+        return clock[0]
+
+    def slowly(run, *middle):
+        save(run, *middle)
+        saved.append(run.epoch)
+        clock[0] += 2
+
+    def evaluate(*_):
+        clock[0] += 1
+        return {"bits": 1.0}
+
+    monkeypatch.setattr(tiny.batches.time, "perf_counter", now)
+    monkeypatch.setattr(tiny.run.Run, "save", slowly)
+    monkeypatch.setattr(tiny.symbols, "evaluate", evaluate)
+    tiny.train.fit(tiny.parse("--epochs", 30, "--batch-size", 500))
+    assert saved == [0, 1, 19, 30]
+
+
 def test_several_runs_in_one_process_do_not_touch_each_other(tiny):
     alone = tiny.train.fit(tiny.parse(*WORDS)).model.state_dict()
     tiny.train.fit(tiny.parse(*WORDS, "--seed", 3))

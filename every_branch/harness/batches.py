@@ -61,9 +61,19 @@ def stopped():
     return Stopped(stop.asked[0] if stop.asked else SIGTERM)
 
 
-def stop_if_asked():
-    """Between two epochs, when the run is saved."""
-    if ranks.total(bool(stop.asked))[0]:
+def after_epoch(run, last):
+    """Save a run, and stop if it was asked to.
+
+    A checkpoint that takes a second or more is left out where saving would take more than a tenth
+    of the time, as after short epochs of a large network; that of the last epoch never is.
+    """
+    asked = ranks.total(bool(stop.asked))[0]
+    if asked or last or time.perf_counter() >= run.next_save:
+        began = time.perf_counter()
+        run.save()
+        took = time.perf_counter() - began
+        run.next_save = began + (10 * took if took >= 1 else 0)
+    if asked:
         raise stopped()
 
 

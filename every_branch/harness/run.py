@@ -10,7 +10,7 @@ import random
 import time
 
 from harness import ROOT, checkpoint, contents, device, files, lock, provenance, ranks, stop, use
-from harness.batches import need_even, of_epoch, restore_choices, stop_if_asked
+from harness.batches import after_epoch, need_even, of_epoch, restore_choices
 from harness.meter import clock, words
 from harness.table import count
 from harness.threads import hint
@@ -33,6 +33,7 @@ class Run:
         self.made_by = provenance.of(self.device)
         self.epoch, self.history, self.best, self.announced = 0, [], None, False
         self.example = self.finished = self.half_way = self.resumed = None
+        self.next_save = 0  # not before that time
         need_even(settings.batch_size)
         random.seed(settings.seed)
         torch.manual_seed(settings.seed)
@@ -52,7 +53,7 @@ class Run:
         return device.place(model, self.device, self.settings)
 
     def epochs(self, **state):
-        """Yield the number of each epoch that is left, from 1; save after each.
+        """Yield the number of each epoch that is left, from 1; after_epoch() saves after each.
 
         state: what a checkpoint holds (model=, optimizer=, schedule=): all that has a state_dict.
         """
@@ -85,8 +86,7 @@ class Run:
                 yield self.epoch  # what follows runs when the next epoch is asked for
                 if self.settings.dry_run:
                     return
-                self.save()
-                stop_if_asked()
+                after_epoch(self, last=self.epoch == total)
 
     def batches(self, loader):
         """Yield the batches of one epoch behind a progress bar; its loader has an Order."""

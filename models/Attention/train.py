@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal
 
 from harness import translation
-from harness.errors import Refusal, program
+from harness.errors import program
 from harness.run import Run
 from harness.schedule import constant, one_cycle
 from harness.settings import command_line
@@ -35,18 +35,14 @@ class Recipe(translation.Settings):
     units: Count  # n, of a recurrent layer
     embedding: Count  # m, its dimension
     maxout: Count  # units l of the maxout layer
-    alignment: Count  # units n' of the alignment model
+    alignment: Count  # units n' of the alignment model, which --no-attention has not
     attention: bool = True  # False: RNNencdec
     optimizer: Literal["adam", "adadelta"] = "adam"  # adadelta: as in 2014, with --lr 1
     clip: Positive | None = 1.0  # the longest that a gradient may be; it is shortened to that (B.2)
 
     def __post_init__(self):
         super().__post_init__()
-        usual = self.defaults or self
-        if self.merges and self.words != usual.words:
-            raise Refusal("--words and --merges: pieces are as many as the merges make")
-        if self.attention is False and self.alignment != usual.alignment:
-            raise Refusal("--alignment and --no-attention: there is no alignment model then")
+        self.refuse_idle(words=bool(self.merges), alignment=self.attention is False)
 
 
 RECIPES = {

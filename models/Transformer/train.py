@@ -43,7 +43,7 @@ class Recipe(translation.Settings):
     warmup: Count  # steps until the learning rate falls
     rise: bool = True  # False: no warm-up, the learning rate begins at its highest
     smoothing: Fraction = 0.1  # probability that the target gives to all other tokens
-    averaging: Count  # last epochs, whose weights are averaged; the best of these averages is kept
+    averaging: Count  # last epochs, whose weights are averaged; of all epochs the best is kept
 
 
 RECIPES = {

@@ -34,7 +34,7 @@ class Settings(settings.Settings):
     """The settings of a run that translates."""
 
     data: Literal["verses", "reversal", "dates"]  # English to Spanish; generated tasks
-    merges: Natural = 0  # pieces of words, of both languages, to join; 0: whole words
+    merges: Natural = 0  # pieces of words, of both languages, to join (verses); 0: whole words
     beam: Beam = BEAM  # hypotheses that --translate keeps; 1: the most probable token each time
     translate: str | None = None  # train nothing: let the finished run translate this text
 
@@ -43,10 +43,8 @@ class Settings(settings.Settings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.translate is None and self.beam != BEAM:
-            raise Refusal("--beam is of --translate, which is not given")
-        if self.data and KINDS[self.data].exact and self.merges != (self.defaults or self).merges:
-            raise Refusal(f"--merges: the tokens of {self.data} are letters, and stay letters")
+        letters = bool(self.data) and KINDS[self.data].exact
+        self.refuse_idle(beam=self.translate is None, merges=letters)
 
 
 class Pairs(Dataset):
