@@ -51,14 +51,14 @@ def typed_twice(branch, capsys, *words):
 
 
 def points_of(branch):
-    """points.csv of an experiment, which has every epoch of every finished run, once."""
+    """points.csv of an experiment: every epoch of every finished run, once; lr may be a setting."""
     (path,) = branch.home.glob("checkpoints/*/*/points.csv")
     points = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    epochs = [epoch for run in branch.runs().values() for epoch in run["history"]]
-    assert len(points) == len(epochs) and path.with_name("curves.png").exists()
-    for epoch in epochs:
-        (point,) = [point for point in points if point["seconds"] == str(epoch["seconds"])]
-        assert all(point[key] == str(value) for key, value in epoch.items())
+    rows = [(row, one["settings"]["lr"]) for one in branch.runs().values() for row in one["history"]]
+    assert len(points) == len(rows) and path.with_name("curves.png").exists()
+    for row, lr in rows:
+        (point,) = [point for point in points if point["seconds"] == str(row["seconds"])]
+        assert all(point[k] == str(v) or (k, point[k]) == ("lr", str(lr)) for k, v in row.items())
     return points
 
 
