@@ -54,7 +54,7 @@ def points_of(branch):
     """points.csv of an experiment: every epoch of every finished run, once; lr may be a setting."""
     (path,) = branch.home.glob("checkpoints/*/*/points.csv")
     points = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-    rows = [(row, one["settings"]["lr"]) for one in branch.runs().values() for row in one["history"]]
+    rows = [(row, r["settings"]["lr"]) for r in branch.runs().values() for row in r["history"]]
     assert len(points) == len(rows) and path.with_name("curves.png").exists()
     for row, lr in rows:
         (point,) = [point for point in points if point["seconds"] == str(row["seconds"])]
